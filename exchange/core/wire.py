@@ -1,0 +1,418 @@
+"""Strict bytes <-> values: JSON, base64, times, identifiers, signed documents.
+
+Implements docs/protocol.md section 2 (encodings) and section 3 (the signed document, DSSE).
+
+Rules:
+1. Bound first: every ``parse_`` function knows its largest input before it looks at the first byte.
+2. What could be read in two ways is refused: duplicate members, lone surrogates, numbers that other
+   systems round, base64 with stray bits, times in local zones.
+3. A ``parse_`` function raises ``PeerError`` and nothing else; its ``encode_`` is the tested inverse.
+4. The payload of a signed document is kept, and verified, as the bytes received. Nothing here
+   re-serialises a value in order to check it.
+
+What it does not do: decide whom to believe (``core.keys``) or what a document means.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hashlib
+import json
+import re
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Final, NewType, TypeAlias
+
+from exchange.core.errors import PeerError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+JsonValue: TypeAlias = "None | bool | int | float | str | list[JsonValue] | dict[str, JsonValue]"
+JsonObject: TypeAlias = "dict[str, JsonValue]"
+
+NodeId = NewType("NodeId", str)
+NetworkId = NewType("NetworkId", str)
+MessageId = NewType("MessageId", str)
+AgreementId = NewType("AgreementId", str)
+SchemaId = NewType("SchemaId", str)
+KeyId = NewType("KeyId", str)
+Digest = NewType("Digest", str)
+
+TRAINING_PREFIX: Final = "training-"
+MAX_DEPTH: Final = 32  # deeper than any schema of ours; far below the parser's recursion limit
+MAX_SAFE_INTEGER: Final = 2**53 - 1  # RFC 8259 section 6: what every implementation reads alike
+MAX_DOCUMENT_BYTES: Final = 262_144  # an agreement of three parties with post-quantum signatures is about 60 KB
+MAX_SIGNATURES: Final = 32
+
+NODE_ID: Final = re.compile(r"[a-z]{2}-[a-z0-9]{1,16}")
+NETWORK_ID: Final = re.compile(r"[a-z0-9][a-z0-9-]{0,31}")
+MESSAGE_ID: Final = re.compile(r"[0-9a-f]{32}")
+AGREEMENT_ID: Final = re.compile(r"[a-z0-9][a-z0-9-]{0,63}")
+SCHEMA_ID: Final = re.compile(r"[a-z][a-z-]{0,47}/v[1-9][0-9]{0,3}")
+CLAUSE_ID: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9.-]{0,31}")
+HEX_256: Final = re.compile(r"[0-9a-f]{64}")
+
+# Possessive repeats and the end of the text as a closing quote: linear on hostile input.
+_STRINGS: Final = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+(?:"|\Z)', re.DOTALL)
+_NOT_BRACKETS: Final = bytes(set(range(256)) - set(b"[]{}"))
+_NOT_BRACKETS_OR_QUOTES: Final = bytes(set(range(256)) - set(b'[]{}"'))
+_SURROGATE_ESCAPE: Final = re.compile(rb"\\u[dD][89a-fA-F]")
+_TIME: Final = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}Z")
+_BASE64: Final = re.compile(r"[A-Za-z0-9+/]*={0,2}")
+_MEDIA_TYPE: Final = re.compile(r"application/vnd\.focalpoint\.[a-z-]{1,32}\.v[1-9][0-9]{0,3}\+json")
+
+
+# -- JSON ------------------------------------------------------------------------------------------
+
+
+def _object_without_duplicates(pairs: list[tuple[str, JsonValue]]) -> JsonObject:
+    members = dict(pairs)
+    if len(members) != len(pairs):
+        raise PeerError("wire.duplicate_key")
+    return members
+
+
+def _bounded_int(text: str) -> int:
+    # The length is looked at first: int() of a long run of digits is quadratic and then raises ValueError.
+    if len(text) > 17 or abs(value := int(text)) > MAX_SAFE_INTEGER:  # noqa: PLR2004 - sign and 16 digits
+        raise PeerError("wire.bad_number")
+    return value
+
+
+def _finite_float(text: str) -> float:
+    value = float(text)
+    if value in (float("inf"), float("-inf")):
+        raise PeerError("wire.bad_number")
+    return value
+
+
+def _no_constant(_: str) -> JsonValue:
+    raise PeerError("wire.not_json", "NaN and Infinity are not JSON")
+
+
+_DECODER: Final = json.JSONDecoder(
+    object_pairs_hook=_object_without_duplicates,
+    parse_int=_bounded_int,
+    parse_float=_finite_float,
+    parse_constant=_no_constant,
+)
+
+
+def _is_deeper(data: bytes, max_depth: int) -> bool:
+    """Whether brackets outside strings nest deeper than ``max_depth``; each round peels one level or more."""
+    if data.count(b"[") + data.count(b"{") <= max_depth:
+        return False
+    if b"\\" not in data:  # without escapes the quotes alone delimit strings, and the text to search shrinks
+        data = data.translate(None, _NOT_BRACKETS_OR_QUOTES)
+    brackets = _STRINGS.sub(b"", data).translate(None, _NOT_BRACKETS)
+    for _ in range(max_depth):
+        if not brackets:
+            return False
+        brackets = brackets.replace(b"[]", b"").replace(b"{}", b"")
+    return bool(brackets)
+
+
+def parse_json(data: bytes, *, max_bytes: int, max_depth: int = MAX_DEPTH) -> JsonValue:
+    """Read one JSON text (RFC 8259) of at most ``max_bytes`` and ``max_depth`` levels, strictly.
+
+    Raises ``PeerError``: wire.too_large, wire.not_utf8, wire.too_deep, wire.not_json, wire.duplicate_key,
+    wire.bad_number, wire.bad_text. Line and column are told, the text never.
+    """
+    if len(data) > max_bytes:
+        raise PeerError("wire.too_large", f"{len(data)} bytes, at most {max_bytes}")
+    try:
+        text = data.decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise PeerError("wire.not_utf8", f"byte {error.start}") from None
+    if _is_deeper(data, max_depth):
+        raise PeerError("wire.too_deep", f"at most {max_depth} levels")
+    try:
+        value: JsonValue = _DECODER.decode(text)
+    except json.JSONDecodeError as error:
+        raise PeerError("wire.not_json", f"line {error.lineno}, column {error.colno}") from None
+    if _SURROGATE_ESCAPE.search(data):
+        try:
+            encode_json(value)
+        except UnicodeEncodeError:
+            raise PeerError("wire.bad_text") from None
+    return value
+
+
+def encode_json(value: JsonValue | Mapping[str, object]) -> bytes:
+    """Write compact UTF-8 JSON, members in the order given. ``ValueError`` on NaN or infinity."""
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode("utf-8")
+
+
+# -- base64, times, digests ------------------------------------------------------------------------
+
+
+def encode_base64(data: bytes) -> str:
+    """Write standard padded base64 (RFC 4648 section 4)."""
+    return binascii.b2a_base64(data, newline=False).decode("ascii")
+
+
+def parse_base64(text: str, where: str = "") -> bytes:
+    """Read canonical base64: standard alphabet, padded, unused bits zero. Raises wire.bad_base64."""
+    if not _BASE64.fullmatch(text):
+        raise PeerError("wire.bad_base64", where)
+    try:
+        data = base64.b64decode(text)
+    except binascii.Error:
+        raise PeerError("wire.bad_base64", where) from None
+    if encode_base64(data) != text:
+        raise PeerError("wire.bad_base64", where)
+    return data
+
+
+def encode_time(moment: datetime) -> str:
+    """Write an aware time as UTC in whole seconds, for example ``2026-11-23T00:27:37Z``."""
+    return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ").zfill(20)
+
+
+def parse_time(text: str, where: str = "") -> datetime:
+    """Read the one form that ``encode_time`` writes (RFC 3339 profile of protocol 2). Raises wire.bad_time."""
+    if not _TIME.fullmatch(text):
+        raise PeerError("wire.bad_time", where)
+    try:
+        return datetime.strptime(text, "%Y-%m-%dT%H:%M:%SZ").replace(tzinfo=UTC)
+    except ValueError:
+        raise PeerError("wire.bad_time", where) from None
+
+
+def sha256_hex(data: bytes) -> Digest:
+    """SHA-256 (FIPS 180-4) in lower-case hexadecimal, the form of every public digest."""
+    return Digest(hashlib.sha256(data).hexdigest())
+
+
+def length_prefixed(text: str) -> bytes:
+    """A text as two length bytes (big endian) and its UTF-8 bytes, so that neighbours cannot run together."""
+    data = text.encode("utf-8")
+    return len(data).to_bytes(2, "big") + data
+
+
+# -- reading documents member by member ------------------------------------------------------------
+
+
+class Fields:
+    """Reads one JSON object member by member; every wrong member is named, no value ever is.
+
+    ``done()`` refuses members that nobody asked for, so that a document cannot say more than was understood.
+    """
+
+    __slots__ = ("_left", "where")
+
+    def __init__(self, value: JsonValue, where: str) -> None:
+        if not isinstance(value, dict):
+            raise PeerError("wire.bad_type", where)
+        self._left = dict(value)
+        self.where = where
+
+    def _place(self, name: str) -> str:
+        return f"{self.where}.{name}"
+
+    def _take(self, name: str) -> JsonValue:
+        try:
+            return self._left.pop(name)
+        except KeyError:
+            raise PeerError("wire.missing", self._place(name)) from None
+
+    def has(self, name: str) -> bool:
+        """Whether the member is there and is not null; a null member is dropped."""
+        if self._left.get(name) is None:
+            self._left.pop(name, None)
+            return False
+        return True
+
+    def any(self, name: str) -> JsonValue:
+        """The member, whatever it is."""
+        return self._take(name)
+
+    def text(self, name: str, *, max_chars: int = 256, pattern: re.Pattern[str] | None = None) -> str:
+        """A text of 1 to ``max_chars`` characters that matches ``pattern`` as a whole."""
+        value = self._take(name)
+        if not isinstance(value, str):
+            raise PeerError("wire.bad_type", self._place(name))
+        if not value or len(value) > max_chars or (pattern is not None and not pattern.fullmatch(value)):
+            raise PeerError("wire.bad_value", self._place(name))
+        return value
+
+    def optional_text(self, name: str, *, max_chars: int = 256, pattern: re.Pattern[str] | None = None) -> str | None:
+        """As ``text``, or None where the member is missing or null."""
+        return self.text(name, max_chars=max_chars, pattern=pattern) if self.has(name) else None
+
+    def choice(self, name: str, allowed: frozenset[str] | tuple[str, ...]) -> str:
+        """One of the texts allowed."""
+        value = self.text(name)
+        if value not in allowed:
+            raise PeerError("wire.bad_value", self._place(name))
+        return value
+
+    def integer(self, name: str, *, low: int = 0, high: int = MAX_SAFE_INTEGER) -> int:
+        """A whole number within the bounds."""
+        value = self._take(name)
+        if not isinstance(value, int) or isinstance(value, bool):
+            raise PeerError("wire.bad_type", self._place(name))
+        if not low <= value <= high:
+            raise PeerError("wire.bad_value", self._place(name))
+        return value
+
+    def flag(self, name: str) -> bool:
+        """True or false."""
+        value = self._take(name)
+        if not isinstance(value, bool):
+            raise PeerError("wire.bad_type", self._place(name))
+        return value
+
+    def time(self, name: str) -> datetime:
+        """A time in the form of ``parse_time``."""
+        return parse_time(self.text(name, max_chars=20), self._place(name))
+
+    def bytes(self, name: str, *, length: int | None = None, max_bytes: int = MAX_DOCUMENT_BYTES) -> bytes:
+        """Bytes in base64, of exactly ``length`` or at most ``max_bytes``."""
+        data = parse_base64(self.text(name, max_chars=4 * (max_bytes // 3 + 1)), self._place(name))
+        if length is not None and len(data) != length:
+            raise PeerError("wire.bad_value", self._place(name))
+        return data
+
+    def digest(self, name: str) -> Digest:
+        """A SHA-256 digest in hexadecimal."""
+        return Digest(self.text(name, max_chars=64, pattern=HEX_256))
+
+    def items(self, name: str, *, high: int, low: int = 0) -> list[JsonValue]:
+        """A list of ``low`` to ``high`` items."""
+        value = self._take(name)
+        if not isinstance(value, list):
+            raise PeerError("wire.bad_type", self._place(name))
+        if not low <= len(value) <= high:
+            raise PeerError("wire.bad_value", self._place(name))
+        return value
+
+    def each(self, name: str, *, high: int, low: int = 0) -> tuple[Fields, ...]:
+        """A list of objects, each ready to be read."""
+        items = self.items(name, high=high, low=low)
+        return tuple(Fields(item, f"{self._place(name)}[{index}]") for index, item in enumerate(items))
+
+    def texts(
+        self, name: str, *, high: int, low: int = 0, max_chars: int = 64, pattern: re.Pattern[str] | None = None
+    ) -> tuple[str, ...]:
+        """A list of different texts."""
+        values: list[str] = []
+        for item in self.items(name, high=high, low=low):
+            if not isinstance(item, str):
+                raise PeerError("wire.bad_type", self._place(name))
+            if not 0 < len(item) <= max_chars or (pattern is not None and not pattern.fullmatch(item)):
+                raise PeerError("wire.bad_value", self._place(name))
+            values.append(item)
+        if len(set(values)) != len(values):
+            raise PeerError("wire.bad_value", self._place(name))
+        return tuple(values)
+
+    def object(self, name: str) -> Fields:
+        """An object, ready to be read."""
+        return Fields(self._take(name), self._place(name))
+
+    def mapping(self, name: str, *, high: int, max_chars: int = 256) -> dict[str, str]:
+        """An object of texts by short keys, for example an agency's name by language."""
+        inner = self.object(name)
+        keys = list(inner._left)  # noqa: SLF001 - same class
+        if not 0 < len(keys) <= high:
+            raise PeerError("wire.bad_value", self._place(name))
+        return {key: inner.text(key, max_chars=max_chars) for key in keys}
+
+    def done(self) -> None:
+        """Refuse what nobody asked for."""
+        for name in self._left:
+            # The name of an unknown member is the sender's text: only its place is told.
+            del name
+            raise PeerError("wire.unknown_member", self.where)
+
+
+# -- signed documents (DSSE v1) --------------------------------------------------------------------
+
+
+class DocumentType:
+    """The payload types, one for each purpose: a signature made for one can never serve another (P3)."""
+
+    CARD: Final = "application/vnd.focalpoint.card.v1+json"
+    PREKEYS: Final = "application/vnd.focalpoint.prekeys.v1+json"
+    AGREEMENT: Final = "application/vnd.focalpoint.agreement.v1+json"
+    SUSPEND: Final = "application/vnd.focalpoint.suspend.v1+json"
+    ENVELOPE: Final = "application/vnd.focalpoint.envelope.v1+json"
+    ANSWERS: Final = "application/vnd.focalpoint.answers.v1+json"
+    VOID: Final = "application/vnd.focalpoint.void.v1+json"
+    REQUEST: Final = "application/vnd.focalpoint.request.v1+json"
+
+    ALL: Final = frozenset({CARD, PREKEYS, AGREEMENT, SUSPEND, ENVELOPE, ANSWERS, VOID, REQUEST})
+
+
+@dataclass(frozen=True, slots=True)
+class Signature:
+    """One signature; ``keyid`` is a hint only, the key named inside the payload decides."""
+
+    keyid: KeyId
+    sig: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class UnverifiedDocument:
+    """A signed document whose signatures nobody has looked at yet. ``payload`` is exactly as received."""
+
+    payload_type: str
+    payload: bytes
+    signatures: tuple[Signature, ...]
+
+    def signed_bytes(self) -> bytes:
+        """What the signatures cover: PAE of DSSE v1."""
+        return pae(self.payload_type, self.payload)
+
+    def digest(self) -> Digest:
+        """SHA-256 over PAE: the document's name, whoever signed it."""
+        return sha256_hex(self.signed_bytes())
+
+    def fields(self, where: str, *, max_bytes: int = MAX_DOCUMENT_BYTES) -> Fields:
+        """The payload as an object to read."""
+        return Fields(parse_json(self.payload, max_bytes=max_bytes), where)
+
+
+def pae(payload_type: str, payload: bytes) -> bytes:
+    """Pre-authentication encoding of DSSE v1: lengths first, so that type and payload cannot run together."""
+    kind = payload_type.encode("ascii")
+    return b"DSSEv1 %d %s %d %s" % (len(kind), kind, len(payload), payload)
+
+
+def parse_signed_document(
+    data: bytes, expect: str | None = None, *, max_bytes: int = MAX_DOCUMENT_BYTES
+) -> UnverifiedDocument:
+    """Read a DSSE envelope; ``expect`` names the only payload type wanted here.
+
+    Raises ``PeerError``: as ``parse_json`` and ``Fields``, wire.unknown_type, wire.wrong_type.
+    """
+    fields = Fields(parse_json(data, max_bytes=max_bytes, max_depth=4), "document")
+    payload_type = fields.text("payloadType", max_chars=96, pattern=_MEDIA_TYPE)
+    payload = fields.bytes("payload", max_bytes=max_bytes)
+    signatures: list[Signature] = []
+    for item in fields.each("signatures", low=1, high=MAX_SIGNATURES):
+        signatures.append(
+            Signature(KeyId(item.text("keyid", max_chars=64, pattern=HEX_256)), item.bytes("sig", max_bytes=8192))
+        )
+        item.done()
+    fields.done()
+    if payload_type not in DocumentType.ALL:
+        raise PeerError("wire.unknown_type", "document.payloadType")
+    if expect is not None and payload_type != expect:
+        raise PeerError("wire.wrong_type", "document.payloadType")
+    return UnverifiedDocument(payload_type, payload, tuple(signatures))
+
+
+def encode_signed_document(document: UnverifiedDocument) -> bytes:
+    """Write a DSSE envelope."""
+    return encode_json(
+        {
+            "payloadType": document.payload_type,
+            "payload": encode_base64(document.payload),
+            "signatures": [{"keyid": s.keyid, "sig": encode_base64(s.sig)} for s in document.signatures],
+        }
+    )
+
