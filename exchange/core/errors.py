@@ -69,7 +69,9 @@ CODES: dict[str, Code] = {
     "wire.bad_value": _peer("a value is not in the allowed form", _CORRECT),
     "wire.bad_base64": _peer("base64 text is not canonical", _REPAIR),
     "wire.bad_time": _peer("a time is not in the form 2026-11-23T00:27:37Z", _CORRECT),
-    "wire.unknown_type": _peer("the document type is not known here", "update the software or ask for a supported type"),
+    "wire.unknown_type": _peer(
+        "the document type is not known here", "update the software or ask for a supported type"
+    ),
     "wire.wrong_type": _peer("the document is of another type than expected", "check which file was meant"),
     "wire.bad_frame": _peer("the request is not a well-formed batch", _ASK_PEER),
     # keys: cards, prekeys, signatures (protocol 4)
@@ -80,27 +82,41 @@ CODES: dict[str, Code] = {
     "key.threshold": _peer("too few authority keys signed", "have the missing authority keys sign"),
     "key.wrong_network": _peer("the document belongs to another network", "check the network name at both nodes"),
     "card.expired": _peer("the card has expired", "import the node's current card"),
-    "card.chain": _peer("the card does not continue the one held here", "compare fingerprints by voice before anything else"),
+    "card.chain": _peer(
+        "the card does not continue the one held here", "compare fingerprints by voice before anything else"
+    ),
     "card.unknown": _peer("no card of that node is installed", "exchange card import FILE"),
     "card.ambiguous": _peer("several nodes match that name", "write the node id, for example kh-fp1"),
-    "card.tls_mismatch": _peer("the server's TLS key is not the one in the card", "compare cards with the peer's operator"),
+    "card.tls_mismatch": _peer(
+        "the server's TLS key is not the one in the card", "compare cards with the peer's operator"
+    ),
     "prekey.none": _peer("no live prekey of the recipient is held", "wait for contact with the recipient's node"),
     "prekey.invalid": _peer("the prekey bundle contradicts itself", _ASK_PEER),
     "prekey.stale": _peer("the prekey bundle is older than the one held", _ASK_PEER),
     # schema: the agreed message schemas (protocol 6)
     "schema.unknown": _peer("the schema is not known here", "exchange schema list shows what is"),
-    "schema.digest": _peer("the schema differs from the one agreed under that name", "update both nodes to the same schema set"),
-    "schema.invalid": _peer("the content does not match its schema", "exchange schema validate FILE explains each place"),
+    "schema.digest": _peer(
+        "the schema differs from the one agreed under that name", "update both nodes to the same schema set"
+    ),
+    "schema.invalid": _peer(
+        "the content does not match its schema", "exchange schema validate FILE explains each place"
+    ),
     "schema.unsafe": _local("a schema file breaks the rules for schemas", "restore the installed schema set"),
     "schema.parts": _peer("the parts of the statement are not those its schema names", _ASK_PEER),
     "schema.code": _peer("a code that decides a rule is not known here", "use a listed purpose, handling and TLP code"),
     # audit: the tamper-evident log (protocol 9)
     "audit.bad_checkpoint": _peer("the checkpoint is malformed", "export the log again"),
-    "audit.bad_signature": _peer("the checkpoint's signature does not verify", "compare the log key with the node's card"),
-    "audit.bad_proof": _peer("the proof does not lead to the root", "export the log again; if it repeats, treat the log as altered"),
+    "audit.bad_signature": _peer(
+        "the checkpoint's signature does not verify", "compare the log key with the node's card"
+    ),
+    "audit.bad_proof": _peer(
+        "the proof does not lead to the root", "export the log again; if it repeats, treat the log as altered"
+    ),
     "audit.bad_tile": _peer("a tile or entry bundle is malformed or has the wrong size", "export the log again"),
     "audit.missing": _peer("a file of the export is missing", "export the log again"),
-    "audit.root": _peer("the entries do not give the signed root", "treat the log as altered; keep the folder as evidence"),
+    "audit.root": _peer(
+        "the entries do not give the signed root", "treat the log as altered; keep the folder as evidence"
+    ),
     "audit.bad_leaf": _peer("a log entry is malformed", "treat the log as altered; keep the folder as evidence"),
     # envelope: seal and open (protocol 5 and 7)
     "envelope.malformed": _peer("the envelope is malformed", _ASK_PEER),
@@ -108,34 +124,56 @@ CODES: dict[str, Code] = {
     "envelope.unknown_sender": _peer("the sender is not known here", "install the sender's card and an agreement"),
     "envelope.blocked": _peer("the sender is blocked here", "speak to the other node's operator"),
     "envelope.signature": _peer("the envelope's signature does not verify", _ASK_PEER),
-    "envelope.equivocation": _peer("the same message id was used for other bytes", "both are kept as evidence; investigate"),
+    "envelope.equivocation": _peer(
+        "the same message id was used for other bytes", "both are kept as evidence; investigate"
+    ),
     "envelope.not_yet_valid": _peer("the message was created in the future", "check the clocks of both nodes"),
     "envelope.expired": _peer("the message arrived after its expiry", "the sender's node seals it again by itself"),
     "envelope.lifetime": _peer("the message's times contradict each other", _ASK_PEER),
-    "envelope.prekey_unknown": _peer("the message is sealed to a key that this node never published", "investigate at the sender"),
-    "envelope.prekey_gone": _peer("the message is sealed to a key that has been destroyed", "the sender's node seals it again by itself"),
+    "envelope.prekey_unknown": _peer(
+        "the message is sealed to a key that this node never published", "investigate at the sender"
+    ),
+    "envelope.prekey_gone": _peer(
+        "the message is sealed to a key that has been destroyed", "the sender's node seals it again by itself"
+    ),
     "envelope.open": _peer("the message key cannot be opened", _ASK_PEER),
     "envelope.commitment": _peer("the message key does not match its commitment", _ASK_PEER),
     "envelope.body": _peer("the message body cannot be opened", _ASK_PEER),
     "envelope.padding": _peer("the message body is not padded as agreed", _ASK_PEER),
     "envelope.inner": _peer("the inside of the message contradicts its outside", _ASK_PEER),
-    "envelope.approval": _peer("an approval is missing or is not by a listed officer", "obtain the approvals the clause asks for"),
-    "envelope.reference": _peer("the message refers to one that was never exchanged with this peer", "correct the reference"),
+    "envelope.approval": _peer(
+        "an approval is missing or is not by a listed officer", "obtain the approvals the clause asks for"
+    ),
+    "envelope.reference": _peer(
+        "the message refers to one that was never exchanged with this peer", "correct the reference"
+    ),
     "envelope.void": _peer("the void contradicts what was received", _ASK_PEER),
     # agreement: the rules two governments signed (protocol 8)
     "agreement.unknown": _peer("no agreement in force covers this pair", "agree, sign and install one"),
     "agreement.malformed": _peer("the agreement contradicts itself", _CORRECT),
-    "agreement.not_party": _peer("a node of the message is not a party to the agreement", "choose an agreement that names both"),
-    "agreement.not_in_force": _peer("the agreement was not in force when the message was created", "renew the agreement"),
+    "agreement.not_party": _peer(
+        "a node of the message is not a party to the agreement", "choose an agreement that names both"
+    ),
+    "agreement.not_in_force": _peer(
+        "the agreement was not in force when the message was created", "renew the agreement"
+    ),
     "agreement.suspended": _peer("the agreement is suspended", "wait until the authority resumes it"),
     "agreement.digest": _peer("the agreement differs from the one installed under that name", "compare both copies"),
-    "agreement.conflict": _peer("another document with the same id and version is installed", "raise the version number"),
+    "agreement.conflict": _peer(
+        "another document with the same id and version is installed", "raise the version number"
+    ),
     "agreement.prohibited": _peer("a prohibition forbids this", "read the clause named"),
-    "agreement.no_clause": _peer("no clause permits this kind in this direction", "read the agreement: exchange agreement show"),
+    "agreement.no_clause": _peer(
+        "no clause permits this kind in this direction", "read the agreement: exchange agreement show"
+    ),
     "agreement.purpose": _peer("no clause permits this purpose", "choose a purpose the agreement names"),
     "agreement.handling": _peer("the handling code is not permitted", "choose a handling code the clause allows"),
-    "agreement.tlp": _peer("the TLP marking is above what the clause carries", "lower the marking or use another channel"),
-    "agreement.consent": _peer("no consent of the victim or named exception is recorded", "record the consent, or the lawful exception"),
+    "agreement.tlp": _peer(
+        "the TLP marking is above what the clause carries", "lower the marking or use another channel"
+    ),
+    "agreement.consent": _peer(
+        "no consent of the victim or named exception is recorded", "record the consent, or the lawful exception"
+    ),
     "agreement.quota": _peer("the quota of the day is used up", "wait until tomorrow (UTC) or ask the authority"),
     "agreement.content": _peer("the clause narrows the content and this does not fit", "read the clause named"),
     "agreement.withheld": _peer("a part is withheld without a clause that says so", _ASK_PEER),
@@ -147,8 +185,12 @@ CODES: dict[str, Code] = {
     "relay.disk": _peer("the receiving node has no room", "nothing; it is retried; its operator is told"),
     "relay.unreachable": _peer("the peer cannot be reached", "nothing; it is retried; exchange doctor tells more"),
     "relay.bad_answer": _peer("the peer's answer is malformed or does not fit what was sent", _ASK_PEER),
-    "relay.attempts": _peer("the message was sealed too often without being accepted", "ask the peer's operator, then send again"),
-    "relay.cancelled": _peer("the message was taken back before it was accepted", "send it again if it is still needed"),
+    "relay.attempts": _peer(
+        "the message was sealed too often without being accepted", "ask the peer's operator, then send again"
+    ),
+    "relay.cancelled": _peer(
+        "the message was taken back before it was accepted", "send it again if it is still needed"
+    ),
     # request: authenticated requests (protocol 10)
     "request.unsigned": _peer("the request carries no valid signature", _ASK_PEER),
     "request.stale": _peer("the request's time is too far from ours", "check the clocks of both nodes"),
@@ -164,29 +206,45 @@ CODES: dict[str, Code] = {
     # input of officers and operators
     "input.not_found": _local("the file does not exist or cannot be read", "check the name and the permissions"),
     "input.exists": _local("the file or folder exists already and is not overwritten", "choose another name"),
-    "input.unknown_id": _local("no message with that id is stored here", "exchange inbox and exchange outbox list them"),
+    "input.unknown_id": _local(
+        "no message with that id is stored here", "exchange inbox and exchange outbox list them"
+    ),
     "input.unknown_attachment": _local("the message has no attachment of that number", "exchange show ID lists them"),
     "input.draft": _local("the draft is not complete", _CORRECT),
     "input.passphrase": _local("the passphrase is wrong", "try again; nothing was changed"),
-    "input.no_passphrase": _local("no passphrase was given", "use --passphrase-file, EXCHANGE_PASSPHRASE_FILE or a terminal"),
+    "input.no_passphrase": _local(
+        "no passphrase was given", "use --passphrase-file, EXCHANGE_PASSPHRASE_FILE or a terminal"
+    ),
     # node: this machine
     "node.config": _local("the configuration is not valid", "correct config.toml at the place named"),
     "node.no_home": _local("the folder is not a node's home", "exchange init --home DIR"),
     "node.locked": _local("another process holds this home", "stop it first, or ask the running node"),
     "node.not_running": _local("the node is not running", "exchange node run"),
-    "node.port": _local("the address to listen on is taken or not ours", "change listen in config.toml, or stop the other program"),
-    "node.disk": _local("the disk is full or a write failed; the node stopped to lose nothing", "free space, then start the node"),
-    "node.database": _local("the database was made by another version of the program", "use the version that made it, or a newer one"),
+    "node.port": _local(
+        "the address to listen on is taken or not ours", "change listen in config.toml, or stop the other program"
+    ),
+    "node.disk": _local(
+        "the disk is full or a write failed; the node stopped to lose nothing", "free space, then start the node"
+    ),
+    "node.database": _local(
+        "the database was made by another version of the program", "use the version that made it, or a newer one"
+    ),
     "node.key": _local("a key file is missing or damaged", "restore it from the backup"),
-    "node.card": _local("this node has no card signed by its authority", "exchange authority sign, then exchange card import"),
+    "node.card": _local(
+        "this node has no card signed by its authority", "exchange authority sign, then exchange card import"
+    ),
     "node.clock": _local("the clock of this machine jumped", "set the clock, then start the node"),
     "node.stopping": _local("the node is stopping", "try again when it runs"),
     "node.internal": _local("an unexpected fault in the program", "report it with the log lines around it"),
     # store: integrity
     "store.corrupt": _integrity("a stored record is damaged", "stop; restore from backup; keep this copy as evidence"),
-    "store.log_mismatch": _integrity("the stored log does not give its signed root", "stop; keep this copy as evidence"),
+    "store.log_mismatch": _integrity(
+        "the stored log does not give its signed root", "stop; keep this copy as evidence"
+    ),
     "store.leaf_missing": _integrity("a stored change has no log entry", "stop; keep this copy as evidence"),
-    "store.blob_missing": _integrity("stored evidence is missing or damaged", "restore it, or ask the sender to send it again"),
+    "store.blob_missing": _integrity(
+        "stored evidence is missing or damaged", "restore it, or ask the sender to send it again"
+    ),
 }
 
 

@@ -1,0 +1,10 @@
+"""``python -m exchange``: the same program as the installed ``exchange``."""
+
+from __future__ import annotations
+
+import sys
+
+from exchange.cli.main import main
+
+if __name__ == "__main__":
+    sys.exit(main())
