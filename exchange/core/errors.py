@@ -118,6 +118,32 @@ CODES: dict[str, Code] = {
         "the entries do not give the signed root", "treat the log as altered; keep the folder as evidence"
     ),
     "audit.bad_leaf": _peer("a log entry is malformed", "treat the log as altered; keep the folder as evidence"),
+    "audit.unsigned": _peer("one of the log's own two signatures is missing", "export the log again"),
+    "audit.bad_vkey": _peer("a log key is malformed", "take the log key from the node's card"),
+    "audit.wrong_key": _peer(
+        "the log key is not the one of the node's card", "compare cards by voice; treat the log as another one"
+    ),
+    "audit.wrong_log": _peer("the checkpoint belongs to another log", "check which node's log was meant"),
+    "audit.no_entry": _peer("the log has no entry of that number", "check the number and the size of the log"),
+    "audit.altered": _peer(
+        "an entry is not the one that was logged", "treat the log as altered; keep the folder as evidence"
+    ),
+    "audit.order": _peer(
+        "an entry does not carry the number of its place", "treat the log as altered; keep the folder as evidence"
+    ),
+    "audit.back_dated": _peer(
+        "an entry is older than the one before it", "ask the node's operator what happened to its clock"
+    ),
+    "audit.index": _peer(
+        "index.json does not agree with the log beside it", "believe the log, not the index; export the log again"
+    ),
+    "audit.unlisted": _peer(
+        "a file among the tiles is no part of the log", "do not rely on that file; export the log again"
+    ),
+    "audit.unreserved": _integrity(
+        "a key was about to be used, or a change stored, without its log entry",
+        "stop; report this fault of the program",
+    ),
     # envelope: seal and open (protocol 5 and 7)
     "envelope.malformed": _peer("the envelope is malformed", _ASK_PEER),
     "envelope.not_for_us": _peer("the envelope is addressed to another node", _ASK_PEER),
@@ -157,7 +183,6 @@ CODES: dict[str, Code] = {
     "agreement.not_in_force": _peer(
         "the agreement was not in force when the message was created", "renew the agreement"
     ),
-    "agreement.suspended": _peer("the agreement is suspended", "wait until the authority resumes it"),
     "agreement.digest": _peer("the agreement differs from the one installed under that name", "compare both copies"),
     "agreement.conflict": _peer(
         "another document with the same id and version is installed", "raise the version number"
@@ -174,6 +199,8 @@ CODES: dict[str, Code] = {
     "agreement.consent": _peer(
         "no consent of the victim or named exception is recorded", "record the consent, or the lawful exception"
     ),
+    "agreement.onward": _peer("the onward use is wider than the clause allows", "narrow the onward use"),
+    "agreement.retention": _peer("the retention is longer than the clause allows", "shorten the retention"),
     "agreement.quota": _peer("the quota of the day is used up", "wait until tomorrow (UTC) or ask the authority"),
     "agreement.content": _peer("the clause narrows the content and this does not fit", "read the clause named"),
     "agreement.withheld": _peer("a part is withheld without a clause that says so", _ASK_PEER),
