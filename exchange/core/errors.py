@@ -173,6 +173,7 @@ CODES: dict[str, Code] = {
     "envelope.reference": _peer(
         "the message refers to one that was never exchanged with this peer", "correct the reference"
     ),
+    "envelope.seq": _peer("the message's number was already used for another message", _ASK_PEER),
     "envelope.void": _peer("the void contradicts what was received", _ASK_PEER),
     # agreement: the rules two governments signed (protocol 8)
     "agreement.unknown": _peer("no agreement in force covers this pair", "agree, sign and install one"),

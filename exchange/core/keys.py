@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import TYPE_CHECKING, Final
 
@@ -133,9 +133,7 @@ class Authority:
         """Whether at least ``threshold`` different keys of this authority signed the document."""
         message = document.signed_bytes()
         by_id = {key.id: key for key in self.keys}
-        signed = {
-            s.keyid for s in document.signatures if s.keyid in by_id and by_id[s.keyid].verify(message, s.sig)
-        }
+        signed = {s.keyid for s in document.signatures if s.keyid in by_id and by_id[s.keyid].verify(message, s.sig)}
         return len(signed) >= self.threshold
 
 
@@ -194,8 +192,8 @@ class Card:
     reach: str
     accepts: tuple[str, ...]
     duty_desk: str
-    digest: Digest
-    lineage: tuple[Digest, ...]
+    digest: Digest = Digest("")  # noqa: RUF009 - a NewType, not a call with state
+    lineage: tuple[Digest, ...] = ()
 
     def signing_key(self, key_id: str, use: Use, moment: datetime) -> PublicKey:
         """The key of that id and use, valid at ``moment``. Raises key.unknown or key.expired."""
@@ -211,37 +209,19 @@ class Card:
         return tuple(held.key for held in self.keys if held.use is use)
 
 
-def encode_card(
-    *,
-    network: str,
-    node: str,
-    country: str,
-    agency: Mapping[str, str],
-    version: int,
-    previous: str | None,
-    issued: datetime,
-    expires: datetime,
-    authority: Authority,
-    keys: Sequence[NodeKey],
-    log_origin: str,
-    tls_pins: Sequence[str],
-    endpoints: Sequence[str],
-    accepts: Sequence[str],
-    reach: str = "open",
-    duty_desk: str = "see agency",
-) -> bytes:
-    """The payload of a card, ready to be signed."""
+def encode_card(card: Card) -> bytes:
+    """The payload of a card, ready to be signed; ``digest`` and ``lineage`` follow from it and are not in it."""
     return wire.encode_json(
         {
-            "network": network,
-            "node": node,
-            "country": country,
-            "agency": dict(agency),
-            "version": version,
-            "previous": previous,
-            "issued": wire.encode_time(issued),
-            "expires": wire.encode_time(expires),
-            "authority": encode_authority(authority),
+            "network": card.network,
+            "node": card.node,
+            "country": card.country,
+            "agency": dict(card.agency),
+            "version": card.version,
+            "previous": card.previous,
+            "issued": wire.encode_time(card.issued),
+            "expires": wire.encode_time(card.expires),
+            "authority": encode_authority(card.authority),
             "keys": [
                 {
                     **encode_public_key(held.key),
@@ -249,14 +229,14 @@ def encode_card(
                     "valid_from": wire.encode_time(held.valid_from),
                     "valid_until": wire.encode_time(held.valid_until),
                 }
-                for held in keys
+                for held in card.keys
             ],
-            "log_origin": log_origin,
-            "tls_pins": list(tls_pins),
-            "endpoints": list(endpoints),
-            "reach": reach,
-            "accepts": list(accepts),
-            "duty_desk": duty_desk,
+            "log_origin": card.log_origin,
+            "tls_pins": list(card.tls_pins),
+            "endpoints": list(card.endpoints),
+            "reach": card.reach,
+            "accepts": list(card.accepts),
+            "duty_desk": card.duty_desk,
         }
     )
 
@@ -290,7 +270,6 @@ def read_card(document: UnverifiedDocument) -> Card:
         accepts=fields.texts("accepts", low=1, high=128, max_chars=96),
         duty_desk=fields.text("duty_desk", max_chars=512),
         digest=document.digest(),
-        lineage=(),
     )
     fields.done()
     if not card.node.startswith(f"{card.country.lower()}-"):
@@ -324,13 +303,7 @@ def verify_card(document: UnverifiedDocument, network: str, now: datetime, held:
         lineage = tuple(dict.fromkeys((*held.lineage, *lineage)))
     if now >= card.expires:
         raise PeerError("card.expired", f"card of {card.node}")
-    return with_lineage(card, lineage[-MAX_LINEAGE:])
-
-
-def with_lineage(card: Card, lineage: tuple[Digest, ...]) -> Card:
-    """The same card with the authority fingerprints of its chain."""
-    values = {name: getattr(card, name) for name in Card.__slots__}
-    return Card(**{**values, "lineage": lineage})
+    return replace(card, lineage=lineage[-MAX_LINEAGE:])
 
 
 # -- prekey bundles --------------------------------------------------------------------------------

@@ -29,7 +29,7 @@ from exchange.core.errors import PeerError
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-JsonValue: TypeAlias = "None | bool | int | float | str | list[JsonValue] | dict[str, JsonValue]"
+JsonValue: TypeAlias = "bool | int | float | str | list[JsonValue] | dict[str, JsonValue] | None"
 JsonObject: TypeAlias = "dict[str, JsonValue]"
 
 NodeId = NewType("NodeId", str)
@@ -338,13 +338,12 @@ class DocumentType:
     CARD: Final = "application/vnd.focalpoint.card.v1+json"
     PREKEYS: Final = "application/vnd.focalpoint.prekeys.v1+json"
     AGREEMENT: Final = "application/vnd.focalpoint.agreement.v1+json"
-    SUSPEND: Final = "application/vnd.focalpoint.suspend.v1+json"
     ENVELOPE: Final = "application/vnd.focalpoint.envelope.v1+json"
     ANSWERS: Final = "application/vnd.focalpoint.answers.v1+json"
     VOID: Final = "application/vnd.focalpoint.void.v1+json"
     REQUEST: Final = "application/vnd.focalpoint.request.v1+json"
 
-    ALL: Final = frozenset({CARD, PREKEYS, AGREEMENT, SUSPEND, ENVELOPE, ANSWERS, VOID, REQUEST})
+    ALL: Final = frozenset({CARD, PREKEYS, AGREEMENT, ENVELOPE, ANSWERS, VOID, REQUEST})
 
 
 @dataclass(frozen=True, slots=True)
@@ -415,4 +414,3 @@ def encode_signed_document(document: UnverifiedDocument) -> bytes:
             "signatures": [{"keyid": s.keyid, "sig": encode_base64(s.sig)} for s in document.signatures],
         }
     )
-

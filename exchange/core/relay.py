@@ -1,0 +1,337 @@
+"""The delivery state machine: ``handle(state, event) -> (state, effects)``.
+
+Implements docs/protocol.md section 7 (steps R6 and R18 to R20, answers, voids, ordering).
+
+Rules:
+1. ``state`` holds only the records that one event touches: the pair's numbers, one message, what waits for it.
+2. Events are in the past tense, effects are orders. The caller writes the new state, the leaves and the outbox in
+   one transaction; only after the commit it sends anything.
+3. Nothing takes effect twice: an answered envelope is answered again from the store, whatever it says.
+4. Numbers (``seq``) prove completeness and are never a gate: each final answer consumes one, each gap is filled
+   by the envelope or by a signed void.
+5. A message that refers to one not yet here waits for it, and no longer than the gaps below it are open.
+6. A bare (transient) code never ends an attempt; a re-sealed attempt takes a new number.
+
+What it does not do: clocks, bytes, keys, policy. Time enters with the event.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import timedelta
+from typing import TYPE_CHECKING, Final, assert_never
+
+from exchange.core.answers import Outcome
+from exchange.core.delivery import (
+    DELIVERED,
+    OPEN,
+    Answer,
+    Answered,
+    BlobsArrived,
+    Cancelled,
+    Defer,
+    Deliver,
+    Effect,
+    Effects,
+    Event,
+    Incoming,
+    Opened,
+    Outgoing,
+    Received,
+    Record,
+    Replied,
+    Seal,
+    Sealed,
+    Send,
+    SendVoid,
+    Sent,
+    State,
+    Status,
+    Submitted,
+    Tell,
+    Tick,
+    Unsend,
+    Voided,
+)
+from exchange.core.errors import PeerError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from datetime import datetime
+
+    from exchange.core.wire import Digest, MessageId
+
+MAX_ATTEMPTS: Final = 16  # a re-sealed message has waited a week each time
+MAX_RANGES: Final = 1_024  # gaps that one peer may keep open here
+MAX_WAIT: Final = timedelta(days=35)  # an unsealed or unanswered message comes back to its officer after this
+
+TRANSIENT: Final = frozenset(
+    {
+        "key.unknown",
+        "agreement.unknown",
+        "envelope.not_yet_valid",
+        "relay.held",
+        "relay.busy",
+        "relay.quota",
+        "relay.disk",
+    }
+)
+RESEAL: Final = frozenset({"envelope.expired", "envelope.prekey_gone"})
+
+
+# -- questions the caller asks before it makes an event --------------------------------------------
+
+
+def next_attempt(state: State) -> tuple[int, int]:
+    """The attempt and number that the next sealing of ``state.outgoing`` takes."""
+    return (state.outgoing.attempt if state.outgoing else 0) + 1, state.window.next_seq
+
+
+def find_repeat(prior: Iterable[Incoming], attempt: int, digest: Digest) -> Incoming | None:
+    """Step R6: the stored record whose answer is the answer to this envelope, or None if it is new.
+
+    ``prior`` are all stored attempts of (from, id). Raises envelope.equivocation where the same attempt came with
+    other bytes. An accepted id is answered as accepted, whatever attempt comes later.
+    """
+    accepted: Incoming | None = None
+    for record in prior:
+        if record.attempt == attempt:
+            if record.digest != digest:
+                raise PeerError("envelope.equivocation", "R6")
+            return record
+        if record.status in DELIVERED or record.status is Status.HELD:
+            accepted = record
+    return accepted
+
+
+# -- the machine -----------------------------------------------------------------------------------
+
+
+def handle(state: State, event: Event) -> tuple[State, Effects]:  # noqa: C901, PLR0911, PLR0912 - the table itself
+    """Take one step; the table of all events.
+
+    ============  =========  ==================================================================
+    event         record     what follows
+    ============  =========  ==================================================================
+    Submitted     outgoing   queued, unsealed
+    Sealed        outgoing   number and attempt taken, leaf, into the outbox
+    Sent          outgoing   queued -> sent
+    Answered      outgoing   accepted, complete, refused, or sealed again; leaf; out of the outbox
+    Replied       either     answered
+    Cancelled     outgoing   refused with our own code; the number is voided; leaf
+    Received      incoming   accepted, held or refused; leaf; number consumed; held ones looked at
+    Voided        window     number consumed; leaf; held ones looked at
+    BlobsArrived  incoming   complete; leaf
+    Opened        incoming   opened; leaf, each time
+    Tick          outgoing   expired after MAX_WAIT; the number is voided; leaf
+    ============  =========  ==================================================================
+    """  # fmt: skip
+    match event:
+        case Submitted():
+            created = Outgoing(state.window.peer, event.id, Status.QUEUED, event.now, event.now)
+            return replace(state, outgoing=created), ()
+        case Sealed():
+            return _sealed(state, event)
+        case Sent():
+            return _sent(state)
+        case Answered():
+            return _answered(state, event)
+        case Replied():
+            return _replied(state, event)
+        case Cancelled():
+            return _returned(state, Status.REFUSED, event.code, event.now)
+        case Received():
+            return _received(state, event)
+        case Voided():
+            return _voided(state, event)
+        case BlobsArrived():
+            return _blobs_arrived(state, event)
+        case Opened():
+            return _opened(state, event)
+        case Tick():
+            outgoing = state.outgoing
+            if outgoing is None or event.now - outgoing.updated < MAX_WAIT:
+                return state, ()
+            return _returned(state, Status.EXPIRED, "envelope.expired", event.now)
+        case _:  # pragma: no cover - mypy proves that the table is complete
+            assert_never(event)
+
+
+def _sealed(state: State, event: Sealed) -> tuple[State, Effects]:
+    outgoing = state.outgoing
+    if outgoing is None or outgoing.status is not Status.QUEUED:
+        return state, ()
+    attempt, seq = next_attempt(state)
+    sealed = replace(outgoing, attempt=attempt, seq=seq, digest=event.digest, expires=event.expires, updated=event.now)
+    window = replace(state.window, next_seq=seq + 1)
+    return replace(state, outgoing=sealed, window=window), (Record("sealed", event.digest), Send(event.digest))
+
+
+def _sent(state: State) -> tuple[State, Effects]:
+    if state.outgoing is None or state.outgoing.status is not Status.QUEUED:
+        return state, ()
+    # ``updated`` stays: MAX_WAIT counts from the sealing, not from the last try.
+    return replace(state, outgoing=replace(state.outgoing, status=Status.SENT)), ()
+
+
+def _answered(state: State, event: Answered) -> tuple[State, Effects]:
+    outgoing = state.outgoing
+    if outgoing is None or outgoing.digest != event.digest:
+        return state, (Unsend(event.digest),)  # a late answer to an older attempt, or to a void
+    if event.outcome is Outcome.REFUSED:
+        return _refused_by_peer(state, outgoing, event)
+    status = Status.COMPLETE if event.outcome is Outcome.COMPLETE else Status.ACCEPTED
+    if outgoing.status in DELIVERED and DELIVERED.index(outgoing.status) >= DELIVERED.index(status):
+        return state, (Unsend(event.digest),)
+    delivered = replace(outgoing, status=status, code=None, clause=None, log_index=event.log_index, updated=event.now)
+    effects = (Record(status.value, event.digest), Unsend(event.digest), Tell(outgoing.id, status))
+    return replace(state, outgoing=delivered), effects
+
+
+def _refused_by_peer(state: State, outgoing: Outgoing, event: Answered) -> tuple[State, Effects]:
+    if outgoing.status in DELIVERED:
+        # Accepted before and refused now: the peer contradicts its own signature. The first answer stands.
+        return state, (Record("contradiction", event.digest, event.code), Unsend(event.digest))
+    if outgoing.status not in OPEN:
+        return state, (Unsend(event.digest),)  # it had come back to its officer already
+    refusal = Record("refused_by_peer", event.digest, event.code, event.clause)
+    if event.code in RESEAL and outgoing.attempt < MAX_ATTEMPTS:
+        again = replace(outgoing, status=Status.QUEUED, digest=None, expires=None, seq=0, updated=event.now)
+        return replace(state, outgoing=again), (refusal, Unsend(event.digest), Seal(outgoing.id))
+    status = Status.EXPIRED if event.code in RESEAL else Status.REFUSED
+    ended = replace(
+        outgoing,
+        status=status,
+        code=event.code,
+        clause=event.clause,
+        log_index=event.log_index,
+        updated=event.now,
+    )
+    return replace(state, outgoing=ended), (refusal, Unsend(event.digest), Tell(outgoing.id, status))
+
+
+def _replied(state: State, event: Replied) -> tuple[State, Effects]:
+    if state.outgoing is not None and state.outgoing.status is not Status.ANSWERED:
+        answered = replace(state.outgoing, status=Status.ANSWERED, updated=event.now)
+        return replace(state, outgoing=answered), (Tell(answered.id, Status.ANSWERED),)
+    if state.incoming is not None and state.incoming.status in DELIVERED:
+        return replace(state, incoming=replace(state.incoming, status=Status.ANSWERED, updated=event.now)), ()
+    return state, ()
+
+
+def _returned(state: State, status: Status, code: str, now: datetime) -> tuple[State, Effects]:
+    """The message comes back to its officer; a number already taken is voided."""
+    outgoing = state.outgoing
+    if outgoing is None or outgoing.status not in OPEN:
+        return state, ()
+    ended = replace(outgoing, status=status, code=code, updated=now)
+    effects: list[Effect] = [Record("returned", outgoing.digest, code)]
+    if outgoing.digest is not None:
+        effects += (Unsend(outgoing.digest), SendVoid(outgoing.seq, outgoing.id, code))
+    return replace(state, outgoing=ended), (*effects, Tell(outgoing.id, status))
+
+
+def _received(state: State, event: Received) -> tuple[State, Effects]:
+    window = state.window
+    if len(window.above) >= MAX_RANGES and not window.has(event.seq) and event.seq != window.through + 1:
+        return state, (Defer(event.digest, "relay.quota"),)
+    # Repeats were answered in R6, so a number in use belongs to another message, or was voided.
+    taken = window.has(event.seq) or any(item.seq == event.seq for item in state.held)
+    incoming = Incoming(
+        peer=window.peer,
+        id=event.id,
+        attempt=event.attempt,
+        seq=event.seq,
+        digest=event.digest,
+        status=Status.HELD,
+        updated=event.now,
+        code=event.code or ("envelope.seq" if taken else None),
+        clause=event.clause,
+        has_blobs=event.has_blobs,
+        waits_for=event.absent,
+    )
+    if incoming.code is None and event.absent and window.has_gap_below(event.seq):
+        held = (*state.held, incoming)
+        return replace(state, incoming=incoming, held=held), (Defer(event.digest, "relay.held"),)
+    if incoming.code is None and event.absent:
+        incoming = replace(incoming, code="envelope.reference")
+    done, effects = _settle(incoming, event.now)
+    state = replace(state, window=window.consume(event.seq), incoming=done)
+    state, more = _release(state, event.id if done.code is None else None, event.now)
+    return state, (*effects, *more)
+
+
+def _settle(incoming: Incoming, now: datetime) -> tuple[Incoming, Effects]:
+    """The final answer to an envelope: refused with its code, or accepted (complete where it carries no evidence)."""
+    if incoming.code is not None:
+        refused = replace(incoming, status=Status.REFUSED, waits_for=(), updated=now)
+        return refused, (
+            Record("refused", incoming.digest, incoming.code, incoming.clause),
+            Answer(incoming.digest, Outcome.REFUSED, incoming.code, incoming.clause),
+        )
+    accepted = replace(incoming, status=Status.ACCEPTED, waits_for=(), updated=now)
+    return accepted, (
+        Record("received", incoming.digest, None, incoming.clause),
+        Answer(incoming.digest, Outcome.ACCEPTED, None, incoming.clause),
+        Deliver(incoming.id),
+    )
+
+
+def _release(state: State, arrived: MessageId | None, now: datetime) -> tuple[State, Effects]:
+    """Look at the held messages again, after ``arrived`` came or a number was consumed."""
+    effects: list[Effect] = []
+    held = [
+        replace(item, waits_for=tuple(other for other in item.waits_for if other != arrived)) for item in state.held
+    ]
+    window = state.window
+    ready = True
+    while ready:
+        ready = False
+        for item in held:
+            if item.status is not Status.HELD or (item.waits_for and window.has_gap_below(item.seq)):
+                continue
+            done, more = _settle(replace(item, code="envelope.reference") if item.waits_for else item, now)
+            effects += more
+            window = window.consume(item.seq)
+            held = [
+                done
+                if other is item
+                else replace(other, waits_for=tuple(i for i in other.waits_for if i != item.id or done.code))
+                for other in held
+            ]
+            ready = True
+            break
+    return replace(state, window=window, held=tuple(held)), tuple(effects)
+
+
+def _voided(state: State, event: Voided) -> tuple[State, Effects]:
+    window = state.window
+    if window.has(event.seq):
+        # Its envelope was answered first, and that answer stands.
+        refusal = Answer(event.digest, Outcome.REFUSED, "envelope.void")
+        return state, (Record("void_refused", event.digest, "envelope.void"), refusal)
+    if len(window.above) >= MAX_RANGES and event.seq != window.through + 1:
+        return state, (Defer(event.digest, "relay.quota"),)
+    state = replace(state, window=window.consume(event.seq))
+    state, more = _release(state, None, event.now)
+    return state, (Record("void_received", event.digest), Answer(event.digest, Outcome.ACCEPTED), *more)
+
+
+def _blobs_arrived(state: State, event: BlobsArrived) -> tuple[State, Effects]:
+    incoming = state.incoming
+    if incoming is None or not incoming.has_blobs or incoming.status not in DELIVERED:
+        return state, ()
+    status = Status.COMPLETE if incoming.status is Status.ACCEPTED else incoming.status
+    whole = replace(incoming, status=status, has_blobs=False, updated=event.now)
+    effects = (Record("complete", incoming.digest), Answer(incoming.digest, Outcome.COMPLETE, None, incoming.clause))
+    return replace(state, incoming=whole), effects
+
+
+def _opened(state: State, event: Opened) -> tuple[State, Effects]:
+    incoming = state.incoming
+    if incoming is None or incoming.status not in DELIVERED:
+        return state, ()
+    status = incoming.status if incoming.status is Status.ANSWERED else Status.OPENED
+    return replace(state, incoming=replace(incoming, status=status, updated=event.now)), (
+        Record("opened", incoming.digest, actor=event.by),
+    )
