@@ -88,7 +88,7 @@ lint: $(INSTALLED) ## what ruff, mypy and import-linter say
 
 .PHONY: format
 format: $(INSTALLED) ## put every file into the one format, and mend what can be mended safely
-	$(BIN)/ruff check --fix --exit-zero --quiet $(SOURCES)
+	$(BIN)/ruff check --fix-only --quiet $(SOURCES)
 	$(BIN)/ruff format $(SOURCES)
 
 .PHONY: wheel
