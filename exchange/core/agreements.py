@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Final
 
 from exchange.core import wire
 from exchange.core.errors import PeerError
-from exchange.core.schemas import Narrowing, parse_narrowing
+from exchange.core.narrowing import Narrowing, parse_narrowing
 from exchange.core.wire import (
     AgreementId,
     Digest,
@@ -131,6 +131,7 @@ class Exchange:
     created: datetime
     content: JsonValue
     withheld: tuple[tuple[str, str], ...] = ()
+    present: tuple[str, ...] = ()
     blob_count: int = 0
     blob_bytes: int = 0
     approvals: int = 0
@@ -241,7 +242,7 @@ def read_agreement(document: UnverifiedDocument) -> Agreement:
 
 def _check_sense(agreement: Agreement) -> None:
     nodes = [party.node for party in agreement.parties]
-    ids = [rule.id for rule in (*agreement.clauses, *agreement.prohibitions)]
+    ids = [clause.id for clause in agreement.clauses] + [rule.id for rule in agreement.prohibitions]
     if len(set(nodes)) != len(nodes):
         raise PeerError("agreement.malformed", "agreement.parties")
     if len(set(ids)) != len(ids):
@@ -304,8 +305,10 @@ def _first_obstacle(clause: Clause, exchange: Exchange, used_today: int) -> tupl
         return 7, "agreement.blobs", f"at most {clause.max_blobs} files, {clause.max_blob_bytes} bytes"
     if clause.consent and not exchange.consent:
         return 8, "agreement.consent", "a consent or a named lawful exception is required"
-    if any(part not in clause.withhold or named != clause.id for part, named in exchange.withheld):
-        return 9, "agreement.withheld", "may be withheld: " + (", ".join(clause.withhold) or "nothing")
+    if any(part not in clause.withhold or named != clause.id for part, named in exchange.withheld) or any(
+        part in clause.withhold for part in exchange.present
+    ):
+        return 9, "agreement.withheld", "withheld by this clause: " + (", ".join(clause.withhold) or "nothing")
     if exchange.approvals < clause.approvals:
         return 10, "envelope.approval", f"{clause.approvals} approvals are required"
     if clause.content is not None and (place := clause.content.first_problem(exchange.content)) is not None:
@@ -318,7 +321,7 @@ def _first_obstacle(clause: Clause, exchange: Exchange, used_today: int) -> tupl
 def decide(
     agreement: Agreement, exchange: Exchange, used_today: Mapping[str, int], only_clause: str | None = None
 ) -> Decision:
-    """Whether ``agreement`` permits ``exchange``; ``used_today`` counts messages by clause on the UTC day of ``created``.
+    """Whether ``agreement`` permits ``exchange``; ``used_today`` counts by clause on the UTC day of ``created``.
 
     A sender leaves ``only_clause`` out and learns the clause to rely on; a receiver passes the clause that the
     statement relies on, so that both judged the same rule.

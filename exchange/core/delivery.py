@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from exchange.core.answers import Outcome
+    from exchange.core.audit import Event as LogEvent
     from exchange.core.wire import Digest, MessageId, NodeId
 
 
@@ -258,7 +259,7 @@ Event: TypeAlias = (
 class Record:
     """Append a leaf to the audit log; ``log_index`` of the incoming or outgoing record becomes its index."""
 
-    event: str
+    event: LogEvent
     subject: Digest | None
     code: str | None = None
     clause: str | None = None

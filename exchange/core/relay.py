@@ -22,6 +22,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Final, assert_never
 
 from exchange.core.answers import Outcome
+from exchange.core.audit import Event as Log
 from exchange.core.delivery import (
     DELIVERED,
     OPEN,
@@ -164,7 +165,7 @@ def _sealed(state: State, event: Sealed) -> tuple[State, Effects]:
     attempt, seq = next_attempt(state)
     sealed = replace(outgoing, attempt=attempt, seq=seq, digest=event.digest, expires=event.expires, updated=event.now)
     window = replace(state.window, next_seq=seq + 1)
-    return replace(state, outgoing=sealed, window=window), (Record("sealed", event.digest), Send(event.digest))
+    return replace(state, outgoing=sealed, window=window), (Record(Log.SEALED, event.digest), Send(event.digest))
 
 
 def _sent(state: State) -> tuple[State, Effects]:
@@ -184,17 +185,21 @@ def _answered(state: State, event: Answered) -> tuple[State, Effects]:
     if outgoing.status in DELIVERED and DELIVERED.index(outgoing.status) >= DELIVERED.index(status):
         return state, (Unsend(event.digest),)
     delivered = replace(outgoing, status=status, code=None, clause=None, log_index=event.log_index, updated=event.now)
-    effects = (Record(status.value, event.digest), Unsend(event.digest), Tell(outgoing.id, status))
+    effects = (
+        Record(Log.COMPLETED if status is Status.COMPLETE else Log.DELIVERED, event.digest),
+        Unsend(event.digest),
+        Tell(outgoing.id, status),
+    )
     return replace(state, outgoing=delivered), effects
 
 
 def _refused_by_peer(state: State, outgoing: Outgoing, event: Answered) -> tuple[State, Effects]:
     if outgoing.status in DELIVERED:
         # Accepted before and refused now: the peer contradicts its own signature. The first answer stands.
-        return state, (Record("contradiction", event.digest, event.code), Unsend(event.digest))
+        return state, (Record(Log.CONTRADICTION, event.digest, event.code), Unsend(event.digest))
     if outgoing.status not in OPEN:
         return state, (Unsend(event.digest),)  # it had come back to its officer already
-    refusal = Record("refused_by_peer", event.digest, event.code, event.clause)
+    refusal = Record(Log.REFUSED_BY_PEER, event.digest, event.code, event.clause)
     if event.code in RESEAL and outgoing.attempt < MAX_ATTEMPTS:
         again = replace(outgoing, status=Status.QUEUED, digest=None, expires=None, seq=0, updated=event.now)
         return replace(state, outgoing=again), (refusal, Unsend(event.digest), Seal(outgoing.id))
@@ -225,7 +230,7 @@ def _returned(state: State, status: Status, code: str, now: datetime) -> tuple[S
     if outgoing is None or outgoing.status not in OPEN:
         return state, ()
     ended = replace(outgoing, status=status, code=code, updated=now)
-    effects: list[Effect] = [Record("returned", outgoing.digest, code)]
+    effects: list[Effect] = [Record(Log.RETURNED, outgoing.digest, code)]
     if outgoing.digest is not None:
         effects += (Unsend(outgoing.digest), SendVoid(outgoing.seq, outgoing.id, code))
     return replace(state, outgoing=ended), (*effects, Tell(outgoing.id, status))
@@ -252,7 +257,10 @@ def _received(state: State, event: Received) -> tuple[State, Effects]:
     )
     if incoming.code is None and event.absent and window.has_gap_below(event.seq):
         held = (*state.held, incoming)
-        return replace(state, incoming=incoming, held=held), (Defer(event.digest, "relay.held"),)
+        return replace(state, incoming=incoming, held=held), (
+            Record(Log.HELD, event.digest),
+            Defer(event.digest, "relay.held"),
+        )
     if incoming.code is None and event.absent:
         incoming = replace(incoming, code="envelope.reference")
     done, effects = _settle(incoming, event.now)
@@ -266,12 +274,12 @@ def _settle(incoming: Incoming, now: datetime) -> tuple[Incoming, Effects]:
     if incoming.code is not None:
         refused = replace(incoming, status=Status.REFUSED, waits_for=(), updated=now)
         return refused, (
-            Record("refused", incoming.digest, incoming.code, incoming.clause),
+            Record(Log.REFUSED, incoming.digest, incoming.code, incoming.clause),
             Answer(incoming.digest, Outcome.REFUSED, incoming.code, incoming.clause),
         )
     accepted = replace(incoming, status=Status.ACCEPTED, waits_for=(), updated=now)
     return accepted, (
-        Record("received", incoming.digest, None, incoming.clause),
+        Record(Log.RECEIVED, incoming.digest, None, incoming.clause),
         Answer(incoming.digest, Outcome.ACCEPTED, None, incoming.clause),
         Deliver(incoming.id),
     )
@@ -309,12 +317,12 @@ def _voided(state: State, event: Voided) -> tuple[State, Effects]:
     if window.has(event.seq):
         # Its envelope was answered first, and that answer stands.
         refusal = Answer(event.digest, Outcome.REFUSED, "envelope.void")
-        return state, (Record("void_refused", event.digest, "envelope.void"), refusal)
+        return state, (Record(Log.VOID_REFUSED, event.digest, "envelope.void"), refusal)
     if len(window.above) >= MAX_RANGES and event.seq != window.through + 1:
         return state, (Defer(event.digest, "relay.quota"),)
     state = replace(state, window=window.consume(event.seq))
     state, more = _release(state, None, event.now)
-    return state, (Record("void_received", event.digest), Answer(event.digest, Outcome.ACCEPTED), *more)
+    return state, (Record(Log.VOID_RECEIVED, event.digest), Answer(event.digest, Outcome.ACCEPTED), *more)
 
 
 def _blobs_arrived(state: State, event: BlobsArrived) -> tuple[State, Effects]:
@@ -323,7 +331,7 @@ def _blobs_arrived(state: State, event: BlobsArrived) -> tuple[State, Effects]:
         return state, ()
     status = Status.COMPLETE if incoming.status is Status.ACCEPTED else incoming.status
     whole = replace(incoming, status=status, has_blobs=False, updated=event.now)
-    effects = (Record("complete", incoming.digest), Answer(incoming.digest, Outcome.COMPLETE, None, incoming.clause))
+    effects = (Record(Log.COMPLETED, incoming.digest), Answer(incoming.digest, Outcome.COMPLETE, None, incoming.clause))
     return replace(state, incoming=whole), effects
 
 
@@ -333,5 +341,5 @@ def _opened(state: State, event: Opened) -> tuple[State, Effects]:
         return state, ()
     status = incoming.status if incoming.status is Status.ANSWERED else Status.OPENED
     return replace(state, incoming=replace(incoming, status=status, updated=event.now)), (
-        Record("opened", incoming.digest, actor=event.by),
+        Record(Log.OPENED, incoming.digest, actor=event.by),
     )

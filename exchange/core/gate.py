@@ -1,0 +1,268 @@
+"""The one gate: where a signed envelope becomes a message that the rest of the node may trust.
+
+Implements docs/protocol.md section 7.1, steps R8, R9 and R11 to R19.
+
+Rules:
+1. ``UnverifiedEnvelope`` -> ``SignedEnvelope`` (core.envelope) -> ``Message`` (here). Nothing downstream checks
+   again, nothing upstream trusts.
+2. The order of the steps is the order of the lines. A refusal carries the code of its step; from R6 on it is
+   final and signed, save the transient ones.
+3. What the envelope says outside, the statement must say inside: network, id, parties, agreement, evidence.
+4. The clause is the one the statement relies on, judged by the same ``decide`` as at the sender.
+
+What it does not do: look anything up. The caller passes what it holds as ``Reception``.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+from typing import TYPE_CHECKING, Final
+
+from exchange.core import wire
+from exchange.core.agreements import Decision, Exchange, decide
+from exchange.core.envelope import BlobRef, Core, SignedEnvelope, check_times, open_body
+from exchange.core.errors import PeerError
+from exchange.core.statement import ATTACHMENTS, Statement, parse_statement
+from exchange.core.wire import Digest, JsonObject, JsonValue, MessageId, NodeId, SchemaId
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from datetime import datetime
+
+    from exchange.core.agreements import Agreement
+    from exchange.core.schemas import SchemaBook
+
+LANE_OF_URGENCY: Final = {"urgent_8h": "alert", "urgent_3d": "normal", "normal_7d": "normal"}
+
+
+class PrekeyState(Enum):
+    """What became of a prekey of ours."""
+
+    LIVE = "live"
+    GONE = "gone"
+    UNKNOWN = "unknown"
+
+
+@dataclass(frozen=True, slots=True)
+class Reception:
+    """What the receiver holds that the steps need: its own looking-up, done before the gate."""
+
+    book: SchemaBook
+    agreement: Agreement | None
+    rival: bool  # another agreement of the same id and version is installed
+    prekey: PrekeyState
+    used_today: Mapping[str, int]
+    now: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Header:
+    """Part 0, read: what every rule and every listing goes by."""
+
+    kind: str
+    schema: SchemaId
+    id: MessageId
+    sender: NodeId
+    recipients: tuple[NodeId, ...]
+    case: str
+    in_reply_to: MessageId | None
+    refers_to: tuple[MessageId, ...]
+    purpose: str
+    handling: frozenset[str]
+    tlp: str
+    urgency: str
+    onward: str
+    retention_days: int
+    parts: tuple[str, ...]
+    network: str
+    schema_digest: Digest
+
+    @property
+    def references(self) -> tuple[MessageId, ...]:
+        """Every message this one refers to, the one it replies to first."""
+        reply = () if self.in_reply_to is None else (self.in_reply_to,)
+        return tuple(dict.fromkeys((*reply, *self.refers_to)))
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """A statement that passed every check, with what it was carried by."""
+
+    core: Core
+    statement: Statement
+    header: Header
+    content: JsonObject
+    attachments: tuple[JsonObject, ...]
+    decision: Decision
+    digest: Digest
+
+    @property
+    def commitment(self) -> Digest:
+        """The salted digest of part 0: what the leaves of both logs commit to."""
+        return self.statement.parts[0].digest
+
+
+def check_route(envelope: SignedEnvelope, reception: Reception) -> Agreement:
+    """Steps R7 to R9: times, agreement, prekey. Returns the agreement that serves.
+
+    Raises ``PeerError`` with the code of the step.
+    """
+    core = envelope.core
+    check_times(core, reception.now)
+    agreement = reception.agreement
+    if agreement is None:
+        # Another document under the same id and version will not become right by waiting.
+        raise PeerError("agreement.digest" if reception.rival else "agreement.unknown", "R8")
+    if agreement.id != core.agreement.id or agreement.version != core.agreement.version:
+        raise PeerError("agreement.digest", "R8")
+    if not agreement.names(core.sender, core.recipient):
+        raise PeerError("agreement.not_party", "R8")
+    if not agreement.is_in_force(core.created):
+        raise PeerError("agreement.not_in_force", "R8")
+    if reception.prekey is PrekeyState.UNKNOWN:
+        raise PeerError("envelope.prekey_unknown", "R9")
+    if reception.prekey is PrekeyState.GONE:
+        raise PeerError("envelope.prekey_gone", "R9")
+    return agreement
+
+
+def read_header(value: JsonObject, book: SchemaBook) -> Header:
+    """Read part 0. Raises ``PeerError``: schema.invalid, schema.code."""
+    book.validate_header(value)
+    fields = wire.Fields(value, "header")
+    return Header(
+        kind=fields.text("kind"),
+        schema=SchemaId(fields.text("schema")),
+        id=MessageId(fields.text("id")),
+        sender=NodeId(fields.text("from")),
+        recipients=tuple(NodeId(node) for node in fields.texts("to", high=32)),
+        case=fields.text("case"),
+        in_reply_to=MessageId(fields.text("in_reply_to")) if fields.has("in_reply_to") else None,
+        refers_to=tuple(MessageId(other) for other in fields.texts("refers_to", high=32)),
+        purpose=fields.text("purpose"),
+        handling=frozenset(fields.texts("handling", high=4)),
+        tlp=fields.text("tlp"),
+        urgency=fields.text("urgency"),
+        onward=fields.text("onward"),
+        retention_days=fields.integer("retention"),
+        parts=fields.texts("parts", high=16),
+        network=fields.text("network"),
+        schema_digest=fields.digest("schema_digest"),
+    )
+
+
+def consent_recorded(content: JsonValue) -> bool:
+    """Whether every victim in the content has a recorded consent or a named lawful exception."""
+    entities = content.get("entities") if isinstance(content, dict) else None
+    if not isinstance(entities, list):
+        return False
+    for entity in entities:
+        if not isinstance(entity, dict):
+            return False
+        roles = entity.get("roles")
+        is_victim = isinstance(roles, list) and "victim" in roles
+        if is_victim and not (entity.get("consent") or entity.get("consent_exception")):
+            return False
+    return True
+
+
+def make_exchange(
+    header: Header,
+    recipient: NodeId,
+    created: datetime,
+    content: JsonValue,
+    withheld: tuple[tuple[str, str], ...],
+    present: tuple[str, ...],
+    blobs: tuple[BlobRef, ...],
+) -> Exchange:
+    """The view of a message that agreements judge: one function for both ends."""
+    return Exchange(
+        sender=header.sender,
+        recipient=recipient,
+        kind=header.kind,
+        purpose=header.purpose,
+        handling=header.handling,
+        tlp=header.tlp,
+        onward=header.onward,
+        retention_days=header.retention_days,
+        created=created,
+        content=content,
+        withheld=withheld,
+        present=present,
+        blob_count=len(blobs),
+        blob_bytes=sum(blob.length for blob in blobs),
+        consent=consent_recorded(content),
+    )
+
+
+def _check_inner(core: Core, statement: Statement, header: Header) -> None:
+    """Step R15: the inside repeats what the outside says."""
+    same = (
+        header.network == core.network
+        and header.id == core.id
+        and header.sender == core.sender
+        and core.recipient in header.recipients
+        and statement.agreement == core.agreement.digest
+        and LANE_OF_URGENCY[header.urgency] == core.lane
+        and header.schema == f"{header.kind}/{header.schema.rpartition('/')[2]}"
+        and len(header.parts) == len(statement.parts) - 1
+    )
+    if not same:
+        raise PeerError("envelope.inner", "R15")
+
+
+def _read_parts(
+    statement: Statement, header: Header, book: SchemaBook
+) -> tuple[JsonObject, tuple[JsonObject, ...], tuple[tuple[str, str], ...]]:
+    """Step R17: every part that is there is valid by its own piece of the schema; then content is put together."""
+    if header.schema not in book.kinds:
+        raise PeerError("schema.unknown", "R17")
+    if header.schema_digest != book.digest(header.schema):
+        raise PeerError("schema.digest", "R17")
+    values: dict[str, JsonValue] = {}
+    withheld: list[tuple[str, str]] = []
+    attachments: tuple[JsonObject, ...] = ()
+    for name, part in zip(header.parts, statement.parts[1:], strict=True):
+        if part.text is None:
+            withheld.append((name, part.clause or ""))
+            continue
+        value = part.value(name)
+        if name == ATTACHMENTS:
+            attachments = book.validate_attachments(value)
+        else:
+            book.validate_part(header.schema, name, value)
+            values[name] = value
+    return book.join(header.schema, values, len(attachments)), attachments, tuple(withheld)
+
+
+def _check_blobs(core: Core, attachments: tuple[JsonObject, ...]) -> None:
+    """Step R15, the evidence: what travels beside the envelope is what the statement describes, in order."""
+    described: list[BlobRef] = []
+    for attachment in attachments:
+        blob = wire.Fields(attachment["blob"], "attachment.blob")
+        described.append(BlobRef(blob.digest("h"), blob.integer("len")))
+    if tuple(described) != core.blobs:
+        raise PeerError("envelope.inner", "R15 blobs")
+
+
+def admit(envelope: SignedEnvelope, cek: bytes, agreement: Agreement, reception: Reception) -> Message:
+    """Steps R11 to R19 (R18, references, needs the store and is core.relay's).
+
+    ``cek`` is the content key that R10 opened; ``agreement`` what ``check_route`` returned. Raises ``PeerError``.
+    """
+    core = envelope.core
+    statement = parse_statement(open_body(envelope, cek))
+    header = read_header(statement.header(), reception.book)
+    _check_inner(core, statement, header)
+    if statement.approvals:
+        # No officer list is known to this version, so no officer is listed (R16 fails closed).
+        raise PeerError("envelope.approval", "R16")
+    content, attachments, withheld = _read_parts(statement, header, reception.book)
+    _check_blobs(core, attachments)
+    present = tuple(name for name in header.parts if name not in dict(withheld))
+    exchange = make_exchange(header, core.recipient, core.created, content, withheld, present, core.blobs)
+    decision = decide(agreement, exchange, reception.used_today, statement.clause)
+    if not decision.allowed:
+        raise decision.refuse()
+    return Message(core, statement, header, content, attachments, decision, envelope.digest)
