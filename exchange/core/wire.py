@@ -11,6 +11,8 @@ Rules:
    re-serialises a value in order to check it.
 
 What it does not do: decide whom to believe (``core.keys``) or what a document means.
+
+Length: one place where bytes become values.
 """
 
 from __future__ import annotations
@@ -45,6 +47,7 @@ MAX_DEPTH: Final = 32  # deeper than any schema of ours; far below the parser's 
 MAX_SAFE_INTEGER: Final = 2**53 - 1  # RFC 8259 section 6: what every implementation reads alike
 MAX_DOCUMENT_BYTES: Final = 262_144  # an agreement of three parties with post-quantum signatures is about 60 KB
 MAX_SIGNATURES: Final = 32
+MAX_KEY_CHARS: Final = 32  # a language tag, with room
 
 NODE_ID: Final = re.compile(r"[a-z]{2}-[a-z0-9]{1,16}")
 NETWORK_ID: Final = re.compile(r"[a-z0-9][a-z0-9-]{0,31}")
@@ -272,7 +275,7 @@ class Fields:
     def bytes(self, name: str, *, length: int | None = None, max_bytes: int = MAX_DOCUMENT_BYTES) -> bytes:
         """Bytes in base64, of exactly ``length`` or at most ``max_bytes``."""
         data = parse_base64(self.text(name, max_chars=4 * (max_bytes // 3 + 1)), self._place(name))
-        if length is not None and len(data) != length:
+        if len(data) > max_bytes or (length is not None and len(data) != length):
             raise PeerError("wire.bad_value", self._place(name))
         return data
 
@@ -314,12 +317,16 @@ class Fields:
         return Fields(self._take(name), self._place(name))
 
     def mapping(self, name: str, *, high: int, max_chars: int = 256) -> dict[str, str]:
-        """An object of texts by short keys, for example an agency's name by language."""
+        """An object of texts by keys of 1 to 32 characters, for example an agency's name by language."""
         inner = self.object(name)
         keys = list(inner._left)  # noqa: SLF001 - same class
-        if not 0 < len(keys) <= high:
+        if not 0 < len(keys) <= high or not all(0 < len(key) <= MAX_KEY_CHARS for key in keys):
             raise PeerError("wire.bad_value", self._place(name))
-        return {key: inner.text(key, max_chars=max_chars) for key in keys}
+        try:
+            return {key: inner.text(key, max_chars=max_chars) for key in keys}
+        except PeerError as error:
+            # The key is the sender's text as well: only the place of the whole object is told.
+            raise PeerError(error.code, self._place(name)) from None
 
     def done(self) -> None:
         """Refuse what nobody asked for."""
