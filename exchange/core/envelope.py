@@ -11,6 +11,8 @@ Rules:
 
 What it does not do: draw random bytes or hold keys. The caller passes a content key and a nonce that are used
 once, and the functions that wrap and sign (``ports.Secrets``).
+
+Length: the format, its sealing and its opening are read side by side.
 """
 
 from __future__ import annotations
@@ -380,9 +382,10 @@ def verify_envelope(
 
 def check_times(core: Core, now: datetime) -> None:
     """Step R7. Raises envelope.lifetime, envelope.not_yet_valid (transient) or envelope.expired."""
-    if not core.created < core.expires <= core.created + MAX_LIFETIME:
+    # Differences, not sums: a sum with the last day of the calendar overflows.
+    if not timedelta() < core.expires - core.created <= MAX_LIFETIME:
         raise PeerError("envelope.lifetime", "R7")
-    if core.created > now + MAX_CLOCK_SKEW:
+    if core.created - now > MAX_CLOCK_SKEW:
         raise PeerError("envelope.not_yet_valid", "R7")
     if now >= core.expires:
         raise PeerError("envelope.expired", "R7")
