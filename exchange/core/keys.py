@@ -12,6 +12,8 @@ Rules:
 4. A key speaks only for the use its card names, and only within its dates.
 
 What it does not do: hold secrets (adapters.keyring), or decide what an agreement permits (core.agreements).
+
+Length: cards, authorities and prekeys share one grammar of keys.
 """
 
 from __future__ import annotations
@@ -21,6 +23,9 @@ import re
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import TYPE_CHECKING, Final
+
+from cryptography.hazmat.primitives.asymmetric.mlkem import MLKEM768PublicKey
+from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X25519PublicKey
 
 from exchange.core import wire
 from exchange.core.errors import PeerError
@@ -36,6 +41,7 @@ MAX_CARD_KEYS: Final = 24
 MAX_PREKEYS: Final = 48  # eight daily and forty courier days
 MAX_LINEAGE: Final = 64
 
+_ANY_X25519: Final = X25519PrivateKey.from_private_bytes(bytes(32))  # no secret: it only asks whether a point is sound
 _COUNTRY: Final = re.compile(r"[A-Z]{2}")
 _URL: Final = re.compile(r"https://[A-Za-z0-9.:\[\]-]{1,200}")
 
@@ -89,11 +95,23 @@ class PublicKey:
         )
 
 
+def _is_sound_xwing(raw: bytes) -> bool:
+    """Whether a message can be sealed to the key: ML-KEM's check of the encoding (FIPS 203 7.2), no low-order point."""
+    try:
+        MLKEM768PublicKey.from_public_bytes(raw[:1184])
+        _ANY_X25519.exchange(X25519PublicKey.from_public_bytes(raw[1184:]))
+    except ValueError:
+        return False
+    return True
+
+
 def public_key(alg: Alg, raw: bytes, where: str = "key") -> PublicKey:
-    """Make a public key from its bytes. Raises key.weak on a wrong length or a low-order point."""
+    """Make a public key from its bytes. Raises key.weak on a wrong length, a malformed key or a low-order point."""
     sound = len(raw) == PUBLIC_BYTES[alg]
     if sound and alg in {Alg.ED25519, Alg.HYBRID}:
         sound = is_sound_ed25519(raw[:32])
+    if sound and alg is Alg.XWING:
+        sound = _is_sound_xwing(raw)
     if not sound:
         raise PeerError("key.weak", where)
     return PublicKey(KeyId(hashlib.sha256(alg.encode() + b"\0" + raw).hexdigest()), alg, raw)
@@ -192,7 +210,7 @@ class Card:
     reach: str
     accepts: tuple[str, ...]
     duty_desk: str
-    digest: Digest = Digest("")  # noqa: RUF009 - a NewType, not a call with state
+    digest: Digest = Digest("")
     lineage: tuple[Digest, ...] = ()
 
     def signing_key(self, key_id: str, use: Use, moment: datetime) -> PublicKey:
@@ -272,6 +290,8 @@ def read_card(document: UnverifiedDocument) -> Card:
         digest=document.digest(),
     )
     fields.done()
+    if len({held.key.id for held in card.keys}) != len(card.keys):
+        raise PeerError("wire.bad_value", "card.keys")  # one key with two uses or two dates would speak for either
     if not card.node.startswith(f"{card.country.lower()}-"):
         raise PeerError("wire.bad_value", "card.country")
     if (card.previous is None) is not (card.version == 1):
