@@ -14,6 +14,7 @@ What it does not do: decide what to answer (core.relay) or keep answers (the sto
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING, Final
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
 MAX_ANSWER_ITEMS: Final = 256
 MAX_MISSING: Final = 64
 _CODE_CHARS: Final = 48
+_CODE: Final = re.compile(r"[a-z]{1,16}\.[a-z0-9_]{1,31}")  # shown to people and written to logs: never free text
 
 
 class Outcome(StrEnum):
@@ -106,7 +108,7 @@ def _parse_item(fields: Fields) -> AnswerItem:
         digest=fields.digest("digest"),
         outcome=Outcome(fields.choice("status", tuple(Outcome))),
         log_index=fields.integer("log_index"),
-        code=fields.optional_text("code", max_chars=_CODE_CHARS),
+        code=fields.optional_text("code", max_chars=_CODE_CHARS, pattern=_CODE),
         clause=fields.optional_text("clause", max_chars=32, pattern=wire.CLAUSE_ID),
     )
     fields.done()
@@ -197,7 +199,7 @@ def verify_void(document: UnverifiedDocument, card: Card, me: str) -> Void:
         sender=card.node,
         seq=fields.integer("seq", low=1),
         id=MessageId(fields.text("id", pattern=wire.MESSAGE_ID)),
-        reason=fields.text("reason", max_chars=_CODE_CHARS),
+        reason=fields.text("reason", max_chars=_CODE_CHARS, pattern=_CODE),
         digest=document.digest(),
     )
     fields.done()
