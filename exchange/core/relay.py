@@ -64,6 +64,7 @@ if TYPE_CHECKING:
 
 MAX_ATTEMPTS: Final = 16  # a re-sealed message has waited a week each time
 MAX_RANGES: Final = 1_024  # gaps that one peer may keep open here
+MAX_HELD: Final = 256  # messages of one peer that wait here; what fills their gaps never waits itself
 MAX_WAIT: Final = timedelta(days=35)  # an unsealed or unanswered message comes back to its officer after this
 
 TRANSIENT: Final = frozenset(
@@ -154,14 +155,14 @@ def handle(state: State, event: Event) -> tuple[State, Effects]:  # noqa: C901, 
             if outgoing is None or event.now - outgoing.updated < MAX_WAIT:
                 return state, ()
             return _returned(state, Status.EXPIRED, "envelope.expired", event.now)
-        case _:  # pragma: no cover - mypy proves that the table is complete
+        case _:
             assert_never(event)
 
 
 def _sealed(state: State, event: Sealed) -> tuple[State, Effects]:
     outgoing = state.outgoing
-    if outgoing is None or outgoing.status is not Status.QUEUED:
-        return state, ()
+    if outgoing is None or outgoing.status is not Status.QUEUED or outgoing.digest is not None:
+        return state, ()  # sealed already: a second number for the same attempt would leave a gap that nobody fills
     attempt, seq = next_attempt(state)
     sealed = replace(outgoing, attempt=attempt, seq=seq, digest=event.digest, expires=event.expires, updated=event.now)
     window = replace(state.window, next_seq=seq + 1)
@@ -169,10 +170,11 @@ def _sealed(state: State, event: Sealed) -> tuple[State, Effects]:
 
 
 def _sent(state: State) -> tuple[State, Effects]:
-    if state.outgoing is None or state.outgoing.status is not Status.QUEUED:
-        return state, ()
+    outgoing = state.outgoing
+    if outgoing is None or outgoing.status is not Status.QUEUED or outgoing.digest is None:
+        return state, ()  # also where the answer was faster than this news and the message waits to be sealed again
     # ``updated`` stays: MAX_WAIT counts from the sealing, not from the last try.
-    return replace(state, outgoing=replace(state.outgoing, status=Status.SENT)), ()
+    return replace(state, outgoing=replace(outgoing, status=Status.SENT)), ()
 
 
 def _answered(state: State, event: Answered) -> tuple[State, Effects]:
@@ -182,15 +184,15 @@ def _answered(state: State, event: Answered) -> tuple[State, Effects]:
     if event.outcome is Outcome.REFUSED:
         return _refused_by_peer(state, outgoing, event)
     status = Status.COMPLETE if event.outcome is Outcome.COMPLETE else Status.ACCEPTED
+    receipt = Record(Log.COMPLETED if status is Status.COMPLETE else Log.DELIVERED, event.digest)
     if outgoing.status in DELIVERED and DELIVERED.index(outgoing.status) >= DELIVERED.index(status):
-        return state, (Unsend(event.digest),)
+        if outgoing.log_index is not None:
+            return state, (Unsend(event.digest),)
+        # The peer's own message overtook its answer: the receipt is still recorded, once.
+        receipted = replace(outgoing, log_index=event.log_index)
+        return replace(state, outgoing=receipted), (receipt, Unsend(event.digest))
     delivered = replace(outgoing, status=status, code=None, clause=None, log_index=event.log_index, updated=event.now)
-    effects = (
-        Record(Log.COMPLETED if status is Status.COMPLETE else Log.DELIVERED, event.digest),
-        Unsend(event.digest),
-        Tell(outgoing.id, status),
-    )
-    return replace(state, outgoing=delivered), effects
+    return replace(state, outgoing=delivered), (receipt, Unsend(event.digest), Tell(outgoing.id, status))
 
 
 def _refused_by_peer(state: State, outgoing: Outgoing, event: Answered) -> tuple[State, Effects]:
@@ -203,11 +205,11 @@ def _refused_by_peer(state: State, outgoing: Outgoing, event: Answered) -> tuple
     if event.code in RESEAL and outgoing.attempt < MAX_ATTEMPTS:
         again = replace(outgoing, status=Status.QUEUED, digest=None, expires=None, seq=0, updated=event.now)
         return replace(state, outgoing=again), (refusal, Unsend(event.digest), Seal(outgoing.id))
-    status = Status.EXPIRED if event.code in RESEAL else Status.REFUSED
+    status, code = (Status.EXPIRED, "relay.attempts") if event.code in RESEAL else (Status.REFUSED, event.code)
     ended = replace(
         outgoing,
         status=status,
-        code=event.code,
+        code=code,
         clause=event.clause,
         log_index=event.log_index,
         updated=event.now,
@@ -256,6 +258,8 @@ def _received(state: State, event: Received) -> tuple[State, Effects]:
         waits_for=event.absent,
     )
     if incoming.code is None and event.absent and window.has_gap_below(event.seq):
+        if len(state.held) >= MAX_HELD:
+            return state, (Defer(event.digest, "relay.quota"),)
         held = (*state.held, incoming)
         return replace(state, incoming=incoming, held=held), (
             Record(Log.HELD, event.digest),
@@ -270,7 +274,7 @@ def _received(state: State, event: Received) -> tuple[State, Effects]:
 
 
 def _settle(incoming: Incoming, now: datetime) -> tuple[Incoming, Effects]:
-    """The final answer to an envelope: refused with its code, or accepted (complete where it carries no evidence)."""
+    """The final answer to an envelope: refused with its code, or accepted."""
     if incoming.code is not None:
         refused = replace(incoming, status=Status.REFUSED, waits_for=(), updated=now)
         return refused, (
@@ -315,14 +319,24 @@ def _release(state: State, arrived: MessageId | None, now: datetime) -> tuple[St
 def _voided(state: State, event: Voided) -> tuple[State, Effects]:
     window = state.window
     if window.has(event.seq):
-        # Its envelope was answered first, and that answer stands.
+        # Its envelope was answered first, and that answer stands: the caller sends it again beside this one. (A void
+        # that comes a second time is a repeat: answered from the store, it does not come here.)
         refusal = Answer(event.digest, Outcome.REFUSED, "envelope.void")
         return state, (Record(Log.VOID_REFUSED, event.digest, "envelope.void"), refusal)
     if len(window.above) >= MAX_RANGES and event.seq != window.through + 1:
         return state, (Defer(event.digest, "relay.quota"),)
-    state = replace(state, window=window.consume(event.seq))
+    # A message held under that number has no answer yet, so its sender may still take it back.
+    effects: list[Effect] = [Record(Log.VOID_RECEIVED, event.digest), Answer(event.digest, Outcome.ACCEPTED)]
+    held: list[Incoming] = []
+    for item in state.held:
+        kept = item
+        if item.seq == event.seq and item.status is Status.HELD:
+            kept, taken_back = _settle(replace(item, code="relay.cancelled"), event.now)
+            effects += taken_back
+        held.append(kept)
+    state = replace(state, window=window.consume(event.seq), held=tuple(held))
     state, more = _release(state, None, event.now)
-    return state, (Record(Log.VOID_RECEIVED, event.digest), Answer(event.digest, Outcome.ACCEPTED), *more)
+    return state, (*effects, *more)
 
 
 def _blobs_arrived(state: State, event: BlobsArrived) -> tuple[State, Effects]:
