@@ -1,0 +1,145 @@
+-- name: put_meta
+INSERT INTO meta (name, value) VALUES (?, ?) ON CONFLICT (name) DO UPDATE SET value = excluded.value;
+-- name: put_document
+INSERT INTO documents (digest, type, subject, version, state, lineage, bytes, installed) VALUES (?, ?, ?, ?, ?, ?, ?, ?)
+ON CONFLICT (digest) DO UPDATE SET state = excluded.state, lineage = excluded.lineage;
+-- name: supersede_documents
+UPDATE documents SET state = 'superseded' WHERE type = ? AND subject = ? AND version < ?;
+-- name: put_window
+INSERT INTO windows (peer, next_seq, through, above) VALUES (?, ?, ?, ?)
+ON CONFLICT (peer) DO UPDATE SET next_seq = excluded.next_seq, through = excluded.through, above = excluded.above;
+-- name: put_block
+INSERT INTO blocks (peer, since) VALUES (?, ?) ON CONFLICT (peer) DO NOTHING;
+-- name: drop_block
+DELETE FROM blocks WHERE peer = ?;
+-- name: put_case
+INSERT INTO cases (case_id, wrapped, created) VALUES (?, ?, ?);
+-- name: put_outgoing
+INSERT INTO outgoing (peer, id, status, created, updated, attempt, seq, digest, expires, code, clause, log_index,
+                      case_id, agreement, draft, answer)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+ON CONFLICT (peer, id) DO UPDATE SET
+    status = excluded.status, updated = excluded.updated, attempt = excluded.attempt, seq = excluded.seq,
+    digest = excluded.digest, expires = excluded.expires, code = excluded.code, clause = excluded.clause,
+    log_index = excluded.log_index, agreement = excluded.agreement, draft = excluded.draft, answer = excluded.answer;
+-- name: put_incoming
+INSERT INTO incoming (peer, id, attempt, seq, digest, status, updated, code, clause, log_index, has_blobs, waits_for,
+                      case_id, answer)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+ON CONFLICT (peer, id, attempt) DO UPDATE SET
+    status = excluded.status, updated = excluded.updated, code = excluded.code, clause = excluded.clause,
+    log_index = excluded.log_index, has_blobs = excluded.has_blobs, waits_for = excluded.waits_for,
+    case_id = excluded.case_id, answer = excluded.answer;
+-- name: put_envelope
+INSERT INTO envelopes (digest, peer, document, body, cek) VALUES (?, ?, ?, ?, ?) ON CONFLICT (digest) DO NOTHING;
+-- name: put_outbox
+INSERT INTO outbox (digest, peer, lane, seq, id) VALUES (?, ?, ?, ?, ?) ON CONFLICT (digest) DO NOTHING;
+-- name: drop_outbox
+DELETE FROM outbox WHERE digest = ?;
+-- name: put_answer
+INSERT INTO answers (digest, peer, bytes) VALUES (?, ?, ?) ON CONFLICT (digest) DO NOTHING;
+-- name: put_void
+INSERT INTO voids (digest, peer, seq, answer) VALUES (?, ?, ?, ?) ON CONFLICT (digest) DO NOTHING;
+-- name: put_blob
+INSERT INTO blobs (h, peer, message, direction, len, whole, secret) VALUES (?, ?, ?, ?, ?, ?, ?)
+ON CONFLICT (h, peer, message, direction) DO UPDATE SET whole = excluded.whole;
+-- name: drop_staged
+DELETE FROM blobs WHERE h = ? AND direction = 'staged';
+-- name: add_quota
+INSERT INTO quotas (agreement, clause, sender, day, used) VALUES (?, ?, ?, ?, ?)
+ON CONFLICT (agreement, clause, sender, day) DO UPDATE SET used = excluded.used;
+-- name: put_prekey
+INSERT INTO prekeys (id, serial, open_until, destroyed) VALUES (?, ?, ?, ?)
+ON CONFLICT (id) DO UPDATE SET destroyed = excluded.destroyed;
+-- name: put_leaf
+INSERT INTO leaves (seq, leaf) VALUES (?, ?);
+-- name: put_log
+INSERT INTO log (one, size, frontier, last) VALUES (1, ?, ?, ?)
+ON CONFLICT (one) DO UPDATE SET size = excluded.size, frontier = excluded.frontier, last = excluded.last;
+-- name: put_checkpoint
+INSERT INTO checkpoints (size, time, note) VALUES (?, ?, ?) ON CONFLICT (size) DO NOTHING;
+
+-- name: meta
+SELECT name, value FROM meta;
+-- name: documents
+SELECT type, subject, version, state, lineage, bytes FROM documents WHERE type = ? ORDER BY version;
+-- name: windows
+SELECT peer, next_seq, through, above FROM windows;
+-- name: blocks
+SELECT peer FROM blocks;
+-- name: case_key
+SELECT wrapped FROM cases WHERE case_id = ?;
+-- name: outgoing
+SELECT peer, id, status, created, updated, attempt, seq, digest, expires, code, clause, log_index, case_id, agreement,
+       draft, answer
+FROM outgoing WHERE peer = ? AND id IN (SELECT value FROM json_each(?));
+-- name: outgoing_by_id
+SELECT peer, id, status, created, updated, attempt, seq, digest, expires, code, clause, log_index, case_id, agreement,
+       draft, answer
+FROM outgoing WHERE id = ? ORDER BY peer;
+-- name: outgoing_list
+SELECT peer, id, status, created, updated, attempt, seq, digest, expires, code, clause, log_index, case_id, agreement,
+       NULL, answer
+FROM outgoing ORDER BY rowid DESC LIMIT ?;
+-- name: outgoing_open
+SELECT peer, id, status, created, updated, attempt, seq, digest, expires, code, clause, log_index, case_id, agreement,
+       draft, answer
+FROM outgoing WHERE peer = ? AND status IN ('queued', 'sent') ORDER BY rowid LIMIT ?;
+-- name: outgoing_unsealed
+SELECT id FROM outgoing WHERE peer = ? AND status IN ('queued', 'sent') AND digest IS NULL ORDER BY rowid LIMIT ?;
+-- name: outgoing_counts
+SELECT peer, status, count(*) FROM outgoing GROUP BY peer, status;
+-- name: incoming
+SELECT peer, id, attempt, seq, digest, status, updated, code, clause, log_index, has_blobs, waits_for, case_id, answer
+FROM incoming WHERE peer = ? AND id IN (SELECT value FROM json_each(?)) ORDER BY attempt;
+-- name: incoming_by_id
+SELECT peer, id, attempt, seq, digest, status, updated, code, clause, log_index, has_blobs, waits_for, case_id, answer
+FROM incoming WHERE id = ? ORDER BY peer, attempt;
+-- name: incoming_held
+SELECT peer, id, attempt, seq, digest, status, updated, code, clause, log_index, has_blobs, waits_for, case_id, answer
+FROM incoming WHERE peer = ? AND status = 'held' ORDER BY seq;
+-- name: incoming_list
+SELECT peer, id, attempt, seq, digest, status, updated, code, clause, log_index, has_blobs, waits_for, case_id, answer
+FROM incoming WHERE status <> 'held' ORDER BY rowid DESC LIMIT ?;
+-- name: incoming_counts
+SELECT peer, status, count(*) FROM incoming GROUP BY peer, status;
+-- name: envelope
+SELECT peer, document, body, cek FROM envelopes WHERE digest = ?;
+-- name: outbox
+SELECT o.digest, o.id, o.lane, e.document, e.body
+FROM outbox o JOIN envelopes e ON e.digest = o.digest WHERE o.peer = ? ORDER BY o.lane, o.seq LIMIT ? OFFSET ?;
+-- name: outbox_counts
+SELECT peer, count(*) FROM outbox GROUP BY peer;
+-- name: answer
+SELECT bytes FROM answers WHERE digest = ?;
+-- name: void
+SELECT answer FROM voids WHERE digest = ?;
+-- name: blobs_of
+SELECT h, len, whole FROM blobs WHERE peer = ? AND message = ? AND direction = ?;
+-- name: blobs_named
+SELECT peer, message, direction, len, whole, secret FROM blobs WHERE h = ?;
+-- name: blobs_to_send
+SELECT b.h, b.message, b.len FROM blobs b JOIN outgoing o ON o.peer = b.peer AND o.id = b.message
+WHERE b.peer = ? AND b.direction = 'out' AND b.whole = 0 AND o.status IN ('accepted', 'opened', 'answered')
+ORDER BY o.rowid LIMIT ?;
+-- name: quotas
+SELECT clause, used FROM quotas WHERE agreement = ? AND sender = ? AND day = ?;
+-- name: prekeys
+SELECT id, serial, open_until, destroyed FROM prekeys;
+-- name: leaves
+SELECT seq, leaf FROM leaves WHERE seq >= ? ORDER BY seq LIMIT ?;
+-- name: log
+SELECT size, frontier, last FROM log;
+-- name: checkpoint
+SELECT size, time, note FROM checkpoints ORDER BY size DESC LIMIT 1;
+-- name: all_checkpoints
+SELECT size, time, note FROM checkpoints ORDER BY size;
+-- name: all_envelopes
+SELECT digest, peer, document, body, cek FROM envelopes;
+-- name: all_incoming
+SELECT peer, id, attempt, seq, digest, status, updated, code, clause, log_index, has_blobs, waits_for, case_id, answer
+FROM incoming;
+-- name: all_outgoing
+SELECT peer, id, status, created, updated, attempt, seq, digest, expires, code, clause, log_index, case_id, agreement,
+       draft, answer
+FROM outgoing;

@@ -1,0 +1,168 @@
+-- The store of one node. Every table is STRICT; times are UTC text of protocol 2; digests are lower-case hex.
+-- Content is never here in clear: bodies are sealed, content keys are wrapped under case keys.
+
+-- Facts about the database itself.
+CREATE TABLE meta (
+    name TEXT PRIMARY KEY,              -- 'version', 'node', 'network'
+    value TEXT NOT NULL
+) STRICT, WITHOUT ROWID;
+
+-- Signed public documents: cards, agreements, prekey bundles; the bytes as received.
+CREATE TABLE documents (
+    digest TEXT PRIMARY KEY,            -- SHA-256 over PAE
+    type TEXT NOT NULL,                 -- payload type
+    subject TEXT NOT NULL,              -- node id of a card or bundle, id of an agreement
+    version INTEGER NOT NULL,           -- card or agreement version, bundle serial
+    state TEXT NOT NULL,                -- 'current' or 'superseded'
+    lineage TEXT NOT NULL,              -- authority fingerprints of a card's chain, separated by spaces
+    bytes BLOB NOT NULL,                -- the signed document
+    installed TEXT NOT NULL             -- when
+) STRICT, WITHOUT ROWID;
+
+-- One row a peer: the numbers of the pair.
+CREATE TABLE windows (
+    peer TEXT PRIMARY KEY,
+    next_seq INTEGER NOT NULL,          -- the number the next sealed envelope takes
+    through INTEGER NOT NULL,           -- every number of theirs up to here has its final answer
+    above TEXT NOT NULL                 -- closed ranges beyond the first gap: 'low-high low-high'
+) STRICT, WITHOUT ROWID;
+
+-- Peers that the operator blocked.
+CREATE TABLE blocks (
+    peer TEXT PRIMARY KEY,
+    since TEXT NOT NULL
+) STRICT, WITHOUT ROWID;
+
+-- Keys of cases, wrapped by the master key. Erasing a row erases the case.
+CREATE TABLE cases (
+    case_id TEXT PRIMARY KEY,           -- keyed hash of the case number
+    wrapped BLOB NOT NULL,              -- the case's own key, sealed under the master key
+    created TEXT NOT NULL
+) STRICT, WITHOUT ROWID;
+
+-- What officers sent: one row a message and peer.
+CREATE TABLE outgoing (
+    peer TEXT NOT NULL,
+    id TEXT NOT NULL,
+    status TEXT NOT NULL,               -- core.delivery.Status
+    created TEXT NOT NULL,
+    updated TEXT NOT NULL,
+    attempt INTEGER NOT NULL,
+    seq INTEGER NOT NULL,               -- 0 while unsealed
+    digest TEXT,                        -- of the sealed envelope
+    expires TEXT,
+    code TEXT,                          -- why refused or returned
+    clause TEXT,                        -- the clause relied on, or that refused
+    log_index INTEGER,                  -- leaf at the receiver
+    case_id TEXT NOT NULL,
+    agreement TEXT NOT NULL,            -- digest of the agreement relied on
+    draft BLOB,                         -- the statement under the case key, while it waits unsealed
+    answer TEXT,                        -- digest of the signed answer
+    PRIMARY KEY (peer, id)
+) STRICT;
+CREATE INDEX outgoing_open ON outgoing (peer, status) WHERE status IN ('queued', 'sent');
+
+-- What arrived: one row an attempt. Rows are kept for ever, so that nothing takes effect twice.
+CREATE TABLE incoming (
+    peer TEXT NOT NULL,
+    id TEXT NOT NULL,
+    attempt INTEGER NOT NULL,
+    seq INTEGER NOT NULL,
+    digest TEXT NOT NULL,
+    status TEXT NOT NULL,
+    updated TEXT NOT NULL,
+    code TEXT,
+    clause TEXT,
+    log_index INTEGER,                  -- our leaf
+    has_blobs INTEGER NOT NULL,         -- evidence is still awaited
+    waits_for TEXT NOT NULL,            -- ids, while held
+    case_id TEXT,                       -- NULL where refused before it was opened
+    answer TEXT,                        -- digest of our signed answer
+    PRIMARY KEY (peer, id, attempt)
+) STRICT;
+CREATE INDEX incoming_held ON incoming (peer) WHERE status = 'held';
+
+-- Sealed envelopes as sent and as received: the evidence, and the message at rest.
+CREATE TABLE envelopes (
+    digest TEXT PRIMARY KEY,
+    peer TEXT NOT NULL,
+    document BLOB NOT NULL,             -- the signed document, exact bytes
+    body BLOB NOT NULL,                 -- the sealed statement, exact bytes
+    cek BLOB                            -- its content key under the case key; NULL where it was never opened
+) STRICT;
+
+-- What is still to be sent, for each peer in the order of lane and number.
+CREATE TABLE outbox (
+    digest TEXT PRIMARY KEY,            -- of an envelope or a void
+    peer TEXT NOT NULL,
+    lane INTEGER NOT NULL,              -- 0 alert, 1 normal, 2 bulk
+    seq INTEGER NOT NULL,
+    id TEXT NOT NULL
+) STRICT;
+CREATE INDEX outbox_order ON outbox (peer, lane, seq);
+
+-- Signed answers, ours and theirs, exact bytes.
+CREATE TABLE answers (
+    digest TEXT PRIMARY KEY,
+    peer TEXT NOT NULL,
+    bytes BLOB NOT NULL
+) STRICT;
+
+-- Voids of theirs, so that a repeated one gets the same answer.
+CREATE TABLE voids (
+    digest TEXT PRIMARY KEY,
+    peer TEXT NOT NULL,
+    seq INTEGER NOT NULL,
+    answer TEXT NOT NULL
+) STRICT, WITHOUT ROWID;
+
+-- Evidence files by the digest of their ciphertext; the bytes are in the blob folder.
+CREATE TABLE blobs (
+    h TEXT NOT NULL,
+    peer TEXT NOT NULL,                 -- from or to whom; '' while staged by an officer
+    message TEXT NOT NULL,              -- message id; '' while staged
+    direction TEXT NOT NULL,            -- 'in', 'out', 'staged'
+    len INTEGER NOT NULL,               -- of the ciphertext
+    whole INTEGER NOT NULL,             -- 1 when this side, or for 'out' the peer, has all of it
+    secret BLOB,                        -- staged: key, length and digest of the original, under the master key
+    PRIMARY KEY (h, peer, message, direction)
+) STRICT, WITHOUT ROWID;
+
+-- Messages counted against a clause on a UTC day.
+CREATE TABLE quotas (
+    agreement TEXT NOT NULL,
+    clause TEXT NOT NULL,
+    sender TEXT NOT NULL,
+    day TEXT NOT NULL,
+    used INTEGER NOT NULL,
+    PRIMARY KEY (agreement, clause, sender, day)
+) STRICT, WITHOUT ROWID;
+
+-- Our published prekeys. The secrets are files; a destroyed one stays listed, so that 'gone' is told from 'never ours'.
+CREATE TABLE prekeys (
+    id TEXT PRIMARY KEY,
+    serial INTEGER NOT NULL,
+    open_until TEXT NOT NULL,
+    destroyed INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
+
+-- The audit log: exact bytes of each entry.
+CREATE TABLE leaves (
+    seq INTEGER PRIMARY KEY,
+    leaf BLOB NOT NULL
+) STRICT;
+
+-- The log's right edge, written with its entries.
+CREATE TABLE log (
+    one INTEGER PRIMARY KEY CHECK (one = 1),
+    size INTEGER NOT NULL,
+    frontier BLOB NOT NULL,
+    last TEXT                           -- time of the last entry
+) STRICT;
+
+-- Signed checkpoints; sizes only grow.
+CREATE TABLE checkpoints (
+    size INTEGER PRIMARY KEY,
+    time TEXT NOT NULL,
+    note BLOB NOT NULL
+) STRICT;
