@@ -103,6 +103,9 @@ CODES: dict[str, Code] = {
     ),
     "schema.unsafe": _local("a schema file breaks the rules for schemas", "restore the installed schema set"),
     "schema.parts": _peer("the parts of the statement are not those its schema names", _ASK_PEER),
+    "schema.rule": _peer(
+        "the content breaks a rule between its members", "exchange schema validate FILE names the rule"
+    ),
     "schema.code": _peer("a code that decides a rule is not known here", "use a listed purpose, handling and TLP code"),
     # audit: the tamper-evident log (protocol 9)
     "audit.bad_checkpoint": _peer("the checkpoint is malformed", "export the log again"),
