@@ -61,6 +61,7 @@ HEX_256: Final = re.compile(r"[0-9a-f]{64}")
 _STRINGS: Final = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+(?:"|\Z)', re.DOTALL)
 _NOT_BRACKETS: Final = bytes(set(range(256)) - set(b"[]{}"))
 _NOT_BRACKETS_OR_QUOTES: Final = bytes(set(range(256)) - set(b'[]{}"'))
+_ONE_KIND: Final = bytes.maketrans(b"{}", b"[]")
 _SURROGATE_ESCAPE: Final = re.compile(rb"\\u[dD][89a-fA-F]")
 _TIME: Final = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}Z")
 _BASE64: Final = re.compile(r"[A-Za-z0-9+/]*={0,2}")
@@ -104,16 +105,19 @@ _DECODER: Final = json.JSONDecoder(
 
 
 def _is_deeper(data: bytes, max_depth: int) -> bool:
-    """Whether brackets outside strings nest deeper than ``max_depth``; each round peels one level or more."""
+    """Whether brackets outside strings nest deeper than ``max_depth``; each round peels exactly the innermost level.
+
+    Both kinds of brackets count alike here: a pair of unlike ones is refused by the decoder, which comes no deeper.
+    """
     if data.count(b"[") + data.count(b"{") <= max_depth:
         return False
     if b"\\" not in data:  # without escapes the quotes alone delimit strings, and the text to search shrinks
         data = data.translate(None, _NOT_BRACKETS_OR_QUOTES)
-    brackets = _STRINGS.sub(b"", data).translate(None, _NOT_BRACKETS)
+    brackets = _STRINGS.sub(b"", data).translate(_ONE_KIND, _NOT_BRACKETS)
     for _ in range(max_depth):
         if not brackets:
             return False
-        brackets = brackets.replace(b"[]", b"").replace(b"{}", b"")
+        brackets = brackets.replace(b"[]", b"")
     return bool(brackets)
 
 
