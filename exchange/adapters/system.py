@@ -1,0 +1,21 @@
+"""The machine's clock and its random numbers: ``ports.Clock`` for real.
+
+What it does not do: judge whether the clock can be believed (the node compares it with its own log).
+"""
+
+from __future__ import annotations
+
+import secrets
+from datetime import UTC, datetime
+
+
+class SystemClock:
+    """``ports.Clock`` on this machine."""
+
+    def now(self) -> datetime:
+        """See ``ports.Clock``."""
+        return datetime.now(UTC)
+
+    def random(self, length: int) -> bytes:
+        """See ``ports.Clock``."""
+        return secrets.token_bytes(length)
