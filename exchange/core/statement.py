@@ -85,7 +85,7 @@ class Statement:
 
     def withhold(self, index: int, clause: str) -> Statement:
         """The redacted variant without part ``index``; the root does not change. Part 0 cannot be withheld."""
-        if index == 0:
+        if index <= 0:  # counted from the end, it could be part 0 as well
             raise PeerError("envelope.inner", "part 0 is never withheld")
         part = Part(self.parts[index].digest, clause=clause)
         return replace(self, parts=(*self.parts[:index], part, *self.parts[index + 1 :]))
