@@ -140,9 +140,10 @@ def test_what_libsodium_seals_is_read() -> None:
         (lambda s: s[:-1] + bytes([s[-1] ^ 1]), "frame 3"),
         (lambda s: s[:100_000] + bytes([s[100_000] ^ 128]) + s[100_001:], "frame 2"),
     ],
-    ids=(
-        "cut, no last, header, half header, byte more, frame more, swapped, twice, left out, header bit, tag bit, middle"
-    ).split(", "),
+    ids=[
+        *("cut", "no last", "header", "half header", "byte more", "frame more", "swapped", "twice", "left out"),
+        *("header bit", "tag bit", "middle bit"),
+    ],
 )
 def test_a_spoilt_stream_is_refused(spoil: Callable[[bytes], bytes], where: str) -> None:
     """A stream that is cut, extended, reordered or changed in one bit is refused at the frame where it shows."""
