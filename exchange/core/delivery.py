@@ -91,11 +91,8 @@ class Window:
         return tuple(found[:limit])
 
     def has_gap_below(self, seq: int) -> bool:
-        """Whether a number below ``seq`` was not consumed."""
-        return (
-            seq > self.through + 1
-            and sum(min(high, seq - 1) - low + 1 for low, high in self.above if low < seq) < seq - 1 - self.through
-        )
+        """Whether a number below ``seq`` was not consumed: ``through + 1`` never is, else it would be ``through``."""
+        return seq > self.through + 1
 
 
 @dataclass(frozen=True, slots=True)
