@@ -1,6 +1,6 @@
 """Code lists: what the codes in a statement mean, and which of them decide rules.
 
-Implements docs/protocol.md section 6 (schemas). Lists are data in schemas/codelists/, one file each.
+Implements docs/protocol.md section 5.2 (schemas). Lists are data in schemas/codelists/, one file each.
 
 Rules:
 1. An open list may grow: a code that this node does not know yet warns, is shown as it is, and survives.

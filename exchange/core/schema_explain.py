@@ -1,6 +1,6 @@
 """Why a value does not match its schema, in words that an officer can act on.
 
-Implements docs/protocol.md section 6 (schemas). The path of the node asks jsonschema-rs, which is hundreds of times
+Implements docs/protocol.md section 5.2 (schemas). The path of the node asks jsonschema-rs, which is hundreds of times
 faster; this asks jsonschema, an independent implementation, when a person wants to know more. Tests hold the two
 against each other.
 

@@ -1,6 +1,6 @@
 """The rules our own schemas obey, checked before any schema is used.
 
-Implements docs/protocol.md section 6 (schemas). A schema that passes bounds every value it accepts, needs nothing
+Implements docs/protocol.md section 5.2 (schemas). A schema that passes bounds every value it accepts, needs nothing
 but the files beside it, and costs linear time.
 
 Rules, each named in the message of a breach:

@@ -1,6 +1,6 @@
 """Cutting content into parts that can be withheld one by one, and putting it together again.
 
-Implements docs/protocol.md section 5 (parts) and section 6 (schemas). A kind's schema says where to cut, by an
+Implements docs/protocol.md section 5.1 (parts). A kind's schema says where to cut, by an
 annotation at its root, in the order of the parts::
 
     "x-parts": [

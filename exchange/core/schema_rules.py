@@ -1,6 +1,6 @@
 """Rules between the members of a statement, which a JSON Schema cannot express.
 
-Implements docs/protocol.md section 6 (schemas). They run on parts that already match their schemas, so they take
+Implements docs/protocol.md section 5.2 (schemas). They run on parts that already match their schemas, so they take
 the shapes for granted; a part that is withheld is skipped, and with it what only it could show.
 
 Rules, each named in the message of a breach:

@@ -1,6 +1,6 @@
 """The agreed message schemas: what a statement may say, and the parts it falls into.
 
-Implements docs/protocol.md section 6 (schemas) and the parts of section 5. A ``SchemaBook`` is built once from the
+Implements docs/protocol.md section 5.2 (schemas) and step R17. A ``SchemaBook`` is built once from the
 files of schemas/ and never changes; its validators are jsonschema-rs, its explanations jsonschema.
 
 Rules:
