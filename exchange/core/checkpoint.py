@@ -231,8 +231,8 @@ def parse_note(data: bytes) -> UnverifiedNote:
 
 
 def _signature_line(line: str) -> NoteSignature:
-    name, space, encoded = line.removeprefix(_DASH).partition(" ")
-    if not line.startswith(_DASH) or not space or not _is_name(name):
+    name, _, encoded = line.removeprefix(_DASH).partition(" ")
+    if not line.startswith(_DASH) or not _is_name(name):
         raise PeerError("audit.bad_checkpoint", "signature line")
     try:
         data = parse_base64(encoded)

@@ -141,10 +141,8 @@ def parse_bundle(data: bytes, width: int, where: str) -> list[bytes]:
     for _ in range(width):
         start = at + _LENGTH_BYTES
         at = start + int.from_bytes(data[at:start], "big")
-        if at > len(data):
-            raise PeerError("audit.bad_tile", where)
         entries.append(data[start:at])
-    if at != len(data):
+    if at != len(data):  # past the end, too, from where ``at`` never comes back
         raise PeerError("audit.bad_tile", where)
     return entries
 

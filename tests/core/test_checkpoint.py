@@ -258,7 +258,10 @@ LINE = CHECKPOINT.decode().split("\n")[4]
         f"{BODY}\n{LINE}".encode(),
         f"{BODY}\n{LINE}\r\n".encode(),
         f"{BODY}\n{LINE}\n{LINE}\n\0\n".encode(),
+        f"tab\t\n\n{LINE}\n".encode(),
+        f"escape\x1b[2J\n\n{LINE}\n".encode(),
         f"{BODY}\n{LINE[1:]}\n".encode(),
+        f"{BODY}\n{LINE[2:]}\n".encode(),
         f"{BODY}\n-{LINE[1:]}\n".encode(),
         f"{BODY}\n— {ORIGIN}\n".encode(),
         f"{BODY}\n— {ORIGIN} \n".encode(),
@@ -279,6 +282,18 @@ def test_bytes_that_are_no_note(note: bytes) -> None:
     """Bytes that are not a signed note in its one form are refused."""
     with pytest.raises(PeerError, match=r"audit\.bad_checkpoint"):
         parse_note(note)
+
+
+def test_largest_note_and_largest_log() -> None:
+    """A note of the largest size and a log of the largest size are read, a byte or an entry more is not."""
+    start = f"{LINE}\n".encode()
+    room = MAX_NOTE_BYTES - len(start) - 1
+    assert parse_note(b"x" * (room - 1) + b"\n\n" + start).body == b"x" * (room - 1) + b"\n"
+    with pytest.raises(PeerError, match=r"audit\.bad_checkpoint"):
+        parse_note(b"x" * room + b"\n\n" + start)
+    largest = TreeHead(ORIGIN, MAX_SIZE, HEAD.root)
+    data = assemble_checkpoint(largest, [LOG.by_ed25519(largest), LOG.by_mldsa44(largest)])
+    assert parse_checkpoint(data, LOG.keys).head == largest
 
 
 def test_32_signatures() -> None:
@@ -332,6 +347,7 @@ def vkey_of(name: str, material: bytes) -> str:
         (NOTE_VKEY.replace("530d903a", "530d903b"), "audit.bad_vkey"),
         (NOTE_VKEY.replace("foo", "bar"), "audit.bad_vkey"),
         (vkey_of("", b"\x01" + LOG.ed25519.public), "audit.bad_vkey"),
+        (vkey_of("a\x01b", b"\x01" + LOG.ed25519.public), "audit.bad_vkey"),
         (vkey_of("a b", b"\x01" + LOG.ed25519.public), "audit.bad_vkey"),
         (vkey_of("а.example", b"\x01" + LOG.ed25519.public), "audit.bad_vkey"),
         (vkey_of("n" * 256, b"\x01" + LOG.ed25519.public), "audit.bad_vkey"),

@@ -106,6 +106,14 @@ def test_frontier_survives_its_row(size: int) -> None:
     assert restored.append(hash_leaf(b"next")).root() == tree_hash([*some_leaves(size), b"next"])
 
 
+def test_exact_bytes_of_a_frontier() -> None:
+    """The row of a frontier is its size in eight bytes and one hash for each 1 in it, up to the largest size."""
+    a, b, c = (hash_leaf(leaf) for leaf in (b"a", b"b", b"c"))
+    assert Frontier().extend([a, b, c]).encode() == bytes(7) + b"\x03" + tree_hash([b"a", b"b"]) + c
+    largest = MAX_SIZE.to_bytes(8, "big") + bytes(HASH_BYTES) * 53
+    assert restore_frontier(largest).encode() == largest
+
+
 @pytest.mark.parametrize(
     "row",
     [
@@ -247,6 +255,32 @@ def test_inclusion_proof_of_wrong_length(length: int) -> None:
     assert len(proof) == 3
     with pytest.raises(PeerError, match=r"audit\.bad_proof"):
         verify_inclusion(hash_leaf(tree.leaves[2]), 2, 7, (proof * 2)[:length], tree.root(7))
+
+
+def test_path_of_a_larger_tree() -> None:
+    """A path that leads to the root of a larger tree than the one named is refused."""
+    tree = Tree(4)
+    for index, size in ((0, 1), (1, 2)):
+        proof = prove_inclusion(3 if index else 1, 4 if index else 2, tree.node)
+        leaf, root = hash_leaf(tree.leaves[3 if index else 1]), tree.root(4 if index else 2)
+        with pytest.raises(PeerError, match=r"audit\.bad_proof"):
+            verify_inclusion(leaf, index, size, proof, root)
+
+
+def test_consistency_of_larger_trees() -> None:
+    """A proof between two trees is refused for the sizes of two smaller ones."""
+    tree = Tree(8)
+    with pytest.raises(PeerError, match=r"audit\.bad_proof"):
+        verify_consistency(3, 4, tree.root(7), tree.root(8), prove_consistency(7, 8, tree.node))
+
+
+def test_path_of_a_smaller_tree() -> None:
+    """A path that leads to the root of a smaller tree than the one named is refused."""
+    tree = Tree(3)
+    with pytest.raises(PeerError, match=r"audit\.bad_proof"):
+        verify_inclusion(hash_leaf(tree.leaves[0]), 0, 5, prove_inclusion(0, 3, tree.node), tree.root(3))
+    with pytest.raises(PeerError, match=r"audit\.bad_proof"):
+        verify_consistency(2, 5, tree.root(2), tree.root(3), prove_consistency(2, 3, tree.node))
 
 
 def test_forked_log_has_no_proof() -> None:
