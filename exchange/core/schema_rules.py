@@ -121,17 +121,20 @@ def _only_children(entities: list[Part]) -> bool:
 def _indexes(entities: list[Part], identity: Part) -> Iterator[tuple[str, str, object]]:
     """Every attachment index with its part and place."""
     for index, entity in enumerate(entities):
-        for member in ("attachment", "scan"):
-            if member in entity:
-                yield "main", f"/entities/{index}/{member}", entity[member]
-        if "record" in entity.get("consent", ()):
+        if "attachment" in entity:
+            yield "main", f"/entities/{index}/attachment", entity["attachment"]
+        if "scan" in entity:
+            yield "main", f"/entities/{index}/scan", entity["scan"]
+        if "consent" in entity and "record" in entity["consent"]:
             yield "main", f"/entities/{index}/consent/record", entity["consent"]["record"]
     for name, person in identity.items():
-        for position, value in enumerate(person.get("photos", ())):
-            yield "identity", f"/{name}/photos/{position}", value
-        for position, document in enumerate(person.get("documents", ())):
-            if "scan" in document:
-                yield "identity", f"/{name}/documents/{position}/scan", document["scan"]
+        if "photos" in person:
+            for position, value in enumerate(person["photos"]):
+                yield "identity", f"/{name}/photos/{position}", value
+        if "documents" in person:
+            for position, document in enumerate(person["documents"]):
+                if "scan" in document:
+                    yield "identity", f"/{name}/documents/{position}/scan", document["scan"]
 
 
 def _attachments(entities: list[Part], identity: Part, count: int, files: list[Part] | None) -> Iterator[Breach]:
@@ -139,9 +142,11 @@ def _attachments(entities: list[Part], identity: Part, count: int, files: list[P
         # JSON Schema takes 1.0 for an integer; a list index does not.
         if not isinstance(value, int) or value >= count:
             yield Breach(part, place, "attachments-exist")
+    if not files:
+        return
     for index, entity in enumerate(entities):
         position = entity.get("attachment")
-        if not files or "sha256" not in entity or not isinstance(position, int) or position >= len(files):
+        if "sha256" not in entity or not isinstance(position, int) or position >= len(files):
             continue
         if files[position]["sha256"] != entity["sha256"]:
             yield Breach("main", f"/entities/{index}/sha256", "digests-match")
