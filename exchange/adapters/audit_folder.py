@@ -1,6 +1,6 @@
 """The auditor's pack on disk: write an export folder, check one.
 
-Implements docs/protocol.md section 8; what the folder holds and what is wrong with one is decided by
+Implements docs/protocol.md section 9.4; what the folder holds and what is wrong with one is decided by
 ``core.auditpack``.
 
 Rules:

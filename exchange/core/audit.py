@@ -1,6 +1,6 @@
 """The entries of the audit log, and the rule that no key is used without one.
 
-Implements docs/protocol.md section 8.
+Implements docs/protocol.md section 9.1.
 
 Rules:
 1. An entry is one line of compact JSON with a fixed order of members, absent ones left out. One grammar

@@ -1,6 +1,6 @@
 """The auditor's pack: a log as a folder that can be checked without us, and the check itself.
 
-Implements docs/protocol.md section 8. The folder holds, in C2SP layout, ``checkpoint`` and ``tile/``; beside them
+Implements docs/protocol.md section 9.4. The folder holds, in C2SP layout, ``checkpoint`` and ``tile/``; beside them
 ``log.vkey`` (the log's two keys), ``witness-policy`` and ``index.json``.
 
 Rules:

@@ -1,6 +1,6 @@
 """Checkpoints: the signed head of an audit log, as a note that other people's tools can check.
 
-Implements docs/protocol.md section 8; C2SP signed-note, tlog-checkpoint, tlog-cosignature (ML-DSA-44).
+Implements docs/protocol.md section 9.3; C2SP signed-note, tlog-checkpoint, tlog-cosignature (ML-DSA-44).
 
 Rules:
 1. A log signs each checkpoint twice, and both signatures must be there and verify: Ed25519 over the note

@@ -1,6 +1,6 @@
 """The Merkle tree of the audit log: append, prove, verify.
 
-Implements docs/protocol.md section 8; RFC 6962 section 2.1 (the tree, SHA-256), RFC 9162 sections 2.1.3
+Implements docs/protocol.md section 9.2; RFC 6962 section 2.1 (the tree, SHA-256), RFC 9162 sections 2.1.3
 and 2.1.4 (checking proofs).
 
 Rules:

@@ -1,6 +1,6 @@
 """The audit log as static files: tiles of 256 hashes and bundles of 256 entries.
 
-Implements docs/protocol.md section 8 and C2SP tlog-tiles, so that verifiers which are not ours can read it.
+Implements docs/protocol.md section 9.2 and C2SP tlog-tiles, so that verifiers which are not ours can read it.
 
 Rules:
 1. Built and verified as a stream: one unfinished tile a level and one bundle are held, whatever the size.

@@ -1,4 +1,7 @@
-"""Checkpoints and signed notes: which bytes count, and by whom they must be signed."""
+"""Checkpoints and signed notes: which bytes count, and by whom they must be signed.
+
+Length: one gate, with a row for each way not to pass it.
+"""
 
 from __future__ import annotations
 
