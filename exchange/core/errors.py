@@ -240,6 +240,9 @@ CODES: dict[str, Code] = {
     "input.unknown_id": _local(
         "no message with that id is stored here", "exchange inbox and exchange outbox list them"
     ),
+    "input.erased": _local(
+        "the case of this message was erased", "nothing; only the log entry and the receipt are left"
+    ),
     "input.unknown_attachment": _local("the message has no attachment of that number", "exchange show ID lists them"),
     "input.draft": _local("the draft is not complete", _CORRECT),
     "input.passphrase": _local("the passphrase is wrong", "try again; nothing was changed"),

@@ -106,7 +106,7 @@ SELECT peer, status, count(*) FROM incoming GROUP BY peer, status;
 -- name: envelope
 SELECT peer, document, body, cek FROM envelopes WHERE digest = ?;
 -- name: outbox
-SELECT o.digest, o.id, o.lane, e.document, e.body
+SELECT o.digest, o.id, o.lane, o.seq, e.document, e.body
 FROM outbox o JOIN envelopes e ON e.digest = o.digest WHERE o.peer = ? ORDER BY o.lane, o.seq LIMIT ? OFFSET ?;
 -- name: outbox_counts
 SELECT peer, count(*) FROM outbox GROUP BY peer;
@@ -143,3 +143,5 @@ FROM incoming;
 SELECT peer, id, status, created, updated, attempt, seq, digest, expires, code, clause, log_index, case_id, agreement,
        draft, answer
 FROM outgoing;
+-- name: leaf_count
+SELECT count(*) FROM leaves;

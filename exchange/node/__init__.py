@@ -1,0 +1,1 @@
+"""The shell: takes an event, runs the core, commits, then sends."""

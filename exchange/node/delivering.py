@@ -1,0 +1,271 @@
+"""Delivering: for each peer, what waits goes out, and what comes back is verified and committed.
+
+Implements docs/protocol.md section 11.4.
+
+Rules:
+1. One queue a peer, two requests in flight: the second is on its way while the first is being answered.
+2. Retries are identical bytes, after a jittered wait that doubles up to five minutes; hearing from the peer ends it.
+3. Nothing that a peer answers is believed before its signature and its fit with what was sent are checked.
+4. What the peer lacks (our card, the agreement) is pushed, then the message is tried again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Final
+
+from exchange.core import wire
+from exchange.core.answers import Answers, encode_request, verify_answers
+from exchange.core.audit import Event
+from exchange.core.envelope import encode_batch
+from exchange.core.errors import CODES, PeerError
+from exchange.core.wire import Digest, DocumentType, parse_signed_document
+from exchange.node.queues import MAX_READY
+from exchange.node.records import id_list, outgoing_from_row
+from exchange.node.registry import add_document
+
+if TYPE_CHECKING:
+    from exchange.core.keys import Card
+    from exchange.core.wire import NodeId, UnverifiedDocument
+    from exchange.node.ledger import Ledger, Transaction
+    from exchange.node.queues import Item, PeerQueue, Queues
+    from exchange.node.registry import Registry
+    from exchange.node.sending import Sender
+    from exchange.ports import Clock, Peers, Secrets
+
+WORKERS: Final = 2
+MAX_ITEMS: Final = 64  # a batch that long costs its receiver one commit and about 20 ms
+MAX_BYTES: Final = 2 * 1_048_576
+MAX_RESPONSE_BYTES: Final = 4 * 1_048_576
+FIRST_WAIT: Final = 0.5
+LONGEST_WAIT: Final = 300.0
+_UNSENT: Final = frozenset({"refused", "tls", "name"})  # the connection was never made
+
+
+@dataclass(slots=True)
+class Delivery:
+    """Runs the workers of every peer."""
+
+    registry: Registry
+    ledger: Ledger
+    queues: Queues
+    sender: Sender
+    peers: Peers
+    secrets: Secrets
+    clock: Clock
+    _tasks: dict[NodeId, list[asyncio.Task[None]]] = field(default_factory=dict)
+
+    def start(self, peer: NodeId) -> None:
+        """Start the workers of a peer, once."""
+        if peer in self._tasks:
+            return
+        workers = [self._work(peer, first=index == 0) for index in range(WORKERS)]
+        self._tasks[peer] = [asyncio.create_task(work) for work in (*workers, self._work_blobs(peer))]
+
+    @property
+    def tasks(self) -> list[asyncio.Task[None]]:
+        """All running workers."""
+        return [task for tasks in self._tasks.values() for task in tasks]
+
+    async def stop(self) -> None:
+        """End all workers; what was in flight is sent again after the next start."""
+        for task in self.tasks:
+            task.cancel()
+        await asyncio.gather(*self.tasks, return_exceptions=True)
+        self._tasks.clear()
+
+    # -- one worker
+
+    async def _work(self, peer: NodeId, *, first: bool) -> None:
+        queue = self.queues.queue(peer)
+        while True:
+            queue.wake.clear()
+            card = self.registry.cards.get(peer)
+            if card is None or peer in self.registry.blocked:
+                await queue.wake.wait()
+                continue
+            try:
+                if first:
+                    await self._prepare(peer, queue, card)
+                worked = await self._send_next(peer, queue, card)
+            except PeerError as error:
+                queue.failures += 1
+                queue.trouble = error.code
+                worked = False
+            if not worked:
+                await self._rest(queue)
+
+    async def _rest(self, queue: PeerQueue) -> None:
+        """Wait for news; where something failed or was deferred, no longer than the back-off."""
+        if queue.failures == 0 and not queue.parked:
+            await queue.wake.wait()
+            return
+        wait = min(LONGEST_WAIT, FIRST_WAIT * 2 ** min(max(queue.failures, 1), 10))
+        jitter = 0.5 + self.clock.random(1)[0] / 510
+        try:
+            await asyncio.wait_for(queue.wake.wait(), wait * jitter)
+        except TimeoutError:
+            queue.unpark()
+
+    async def _prepare(self, peer: NodeId, queue: PeerQueue, card: Card) -> None:
+        """Prekeys, messages that wait unsealed, and a queue filled from the store."""
+        if queue.wants_prekeys:
+            await self._fetch_prekeys(peer, card)
+            queue.wants_prekeys = False
+        while queue.unsealed:
+            bundle = self.registry.prekeys.get(peer)
+            if bundle is None or bundle.live(self.clock.now()) is None:
+                queue.wants_prekeys = True
+                raise PeerError("prekey.none", peer)
+            queue.unsealed = await self.sender.seal_waiting(peer) > 0
+        if queue.more_in_store and len(queue.ready) < MAX_READY // 2:
+            await self._refill(peer, queue)
+
+    async def _refill(self, peer: NodeId, queue: PeerQueue) -> None:
+        limit = MAX_READY + len(queue.in_flight) + len(queue.parked)
+        rows = await self.ledger.store.read("outbox", peer, limit, 0)
+        queue.more_in_store = len(rows) == limit
+        for digest, ident, lane, seq, document, body in rows:
+            queue.push((lane, seq, digest, ident, document, body))
+        queue.wake.clear()
+
+    async def _send_next(self, peer: NodeId, queue: PeerQueue, card: Card) -> bool:
+        """One request. Whether there was anything to send."""
+        items = queue.take(MAX_ITEMS, MAX_BYTES)
+        if not items:
+            return False
+        batch = encode_batch([(item[4], item[5]) for item in items])
+        try:
+            response = await self.peers.send_batch(card, batch)
+            documents, deferred, bare = self._read_response(response, card, items)
+        except PeerError as error:
+            queue.give_back(items)
+            if error.where not in _UNSENT:
+                await self.sender.mark_sent(peer, [item[3] for item in items])
+            raise
+        ids = {item[2]: item[3] for item in items}
+        await self.sender.take_answers(peer, documents, ids)
+        answered = {answer.digest for answers, _ in documents for answer in answers.items}
+        left = [item for item in items if item[2] not in answered]
+        if not left:
+            queue.failures = 0
+            queue.trouble = None
+            return True
+        codes = {item[2]: deferred.get(item[2]) or bare.get(index) for index, item in enumerate(items)}
+        for item in left:
+            queue.park([item], codes[item[2]] or "relay.bad_answer")
+        await self._supply(peer, card, {code for code in codes.values() if code})
+        queue.failures += 1
+        return True
+
+    def _read_response(
+        self, response: bytes, card: Card, items: list[Item]
+    ) -> tuple[list[tuple[Answers, bytes]], dict[str, str], dict[int, str]]:
+        """The response's signed answers, verified, and its bare codes."""
+        fields = wire.Fields(wire.parse_json(response, max_bytes=MAX_RESPONSE_BYTES, max_depth=4), "response")
+        documents = self._read_answers(fields, card)
+        deferred: dict[str, str] = {}
+        for item in fields.each("deferred", high=len(items)):
+            deferred[item.digest("digest")] = _known_code(item.text("code", max_chars=48))
+        bare: dict[int, str] = {}
+        for item in fields.each("bare", high=len(items)):
+            bare[item.integer("index", high=len(items) - 1)] = _known_code(item.text("code", max_chars=48))
+        return documents, deferred, bare
+
+    def _read_answers(self, fields: wire.Fields, card: Card) -> list[tuple[Answers, bytes]]:
+        documents: list[tuple[Answers, bytes]] = []
+        for text in fields.texts("answers", high=64, max_chars=wire.MAX_DOCUMENT_BYTES):
+            data = wire.parse_base64(text, "response.answers")
+            document = parse_signed_document(data, DocumentType.ANSWERS)
+            documents.append((verify_answers(document, card, self.registry.me), data))
+        return documents
+
+    async def _supply(self, peer: NodeId, card: Card, codes: set[str]) -> None:
+        """Push what the peer said it lacks."""
+        wanted: list[Digest] = []
+        if codes & {"key.unknown", "card.expired"}:
+            wanted.append(self.registry.cards[self.registry.me].digest)
+        if "agreement.unknown" in codes:
+            wanted += [agreement.digest for agreement in self.registry.agreements_with(peer)]
+        for digest in wanted:
+            await self.peers.send_document(card, self.registry.bytes_of[digest])
+
+    # -- requests
+
+    async def sign_request(self, peer: NodeId, method: str, path: str, body: str) -> UnverifiedDocument:
+        """A signed request for ``peer`` (protocol 11.1)."""
+        payload = encode_request(
+            network=self.registry.network,
+            sender=self.registry.me,
+            recipient=peer,
+            key=self.secrets.envelope_key.id,
+            time=self.clock.now(),
+            nonce=self.clock.random(16).hex(),
+            method=method,
+            path=path,
+            body=body,
+        )
+        return await self.secrets.sign_request(DocumentType.REQUEST, payload)
+
+    async def _fetch_prekeys(self, peer: NodeId, card: Card) -> None:
+        request = await self.sign_request(peer, "GET", "/v1/prekeys", wire.sha256_hex(b""))
+        data = await self.peers.fetch_prekeys(card, request)
+        bundle = self.registry.check_prekeys(data, peer, self.clock.now())
+        held = self.registry.prekeys.get(peer)
+        if held is not None and held.digest == bundle.digest:
+            return
+
+        async def job(tx: Transaction) -> None:
+            tx.record(Event.PREKEYS_RECEIVED, peer=peer, subject=bundle.digest)
+            add_document(tx.changes, bundle, data, tx.now)
+            tx.after.append(lambda: self.registry.keep(bundle, data))
+
+        await self.ledger.do(job)
+
+    # -- evidence
+
+    async def _work_blobs(self, peer: NodeId) -> None:
+        """Send evidence of accepted messages, one file at a time, beside the envelopes."""
+        queue = self.queues.queue(peer)
+        failures = 0
+        while True:
+            queue.blobs.clear()
+            card = self.registry.cards.get(peer)
+            if card is not None and peer not in self.registry.blocked:
+                try:
+                    while await self._send_blobs(peer, card):
+                        failures = 0
+                except PeerError as error:
+                    failures += 1
+                    queue.trouble = error.code
+            if failures == 0:
+                await queue.blobs.wait()
+                continue
+            wait = min(LONGEST_WAIT, FIRST_WAIT * 2 ** min(failures, 10)) * (0.5 + self.clock.random(1)[0] / 510)
+            try:
+                await asyncio.wait_for(queue.blobs.wait(), wait)
+            except TimeoutError:
+                continue
+
+    async def _send_blobs(self, peer: NodeId, card: Card) -> bool:
+        rows = await self.ledger.store.read("blobs_to_send", peer, 16)
+        for h, ident, length in rows:
+            request = await self.sign_request(peer, "PUT", f"/v1/blobs/{h}", h)
+            response = await self.peers.send_blob(card, request, h, length)
+            fields = wire.Fields(wire.parse_json(response, max_bytes=MAX_RESPONSE_BYTES, max_depth=4), "response")
+            documents = self._read_answers(fields, card)
+            raw = await self.ledger.store.read("outgoing", peer, id_list([ident]))
+            digest = outgoing_from_row(raw[0]).record.digest or ""
+
+            async def job(tx: Transaction, h: str = h, ident: str = ident, length: int = length) -> None:
+                tx.changes.add("put_blob", h, peer, ident, "out", length, 1, None)
+
+            await self.ledger.do(job)
+            await self.sender.take_answers(peer, documents, {digest: ident})
+        return bool(rows)
+
+
+def _known_code(code: str) -> str:
+    """A peer's bare code, if it is one of ours: nothing else of what a peer says reaches a log or a screen."""
+    return code if code in CODES else "relay.bad_answer"

@@ -1,0 +1,177 @@
+"""Carrying out what ``core.relay.handle`` ordered, inside one transaction.
+
+Implements docs/protocol.md section 7, step R20. Rule: this is the only place where effects become rows, log entries
+and calls after the commit; receiving and sending both go through it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, Final, assert_never
+
+from exchange.core import answers as answer_documents
+from exchange.core.answers import AnswerItem
+from exchange.core.audit import Event
+from exchange.core.delivery import (
+    Answer,
+    Defer,
+    Deliver,
+    Record,
+    Seal,
+    Send,
+    SendVoid,
+    State,
+    Status,
+    Tell,
+    Unsend,
+)
+from exchange.core.relay import handle
+from exchange.core.wire import DocumentType, encode_signed_document
+from exchange.node.ledger import PendingAnswer, Transaction
+from exchange.node.records import IncomingRow, OutgoingRow
+
+if TYPE_CHECKING:
+    from exchange.core.audit import ReservedLeaf
+    from exchange.core.delivery import Effect, Incoming, Outgoing
+    from exchange.core.delivery import Event as RelayEvent
+    from exchange.core.wire import Digest
+    from exchange.node.queues import Queues
+
+LANE_RANK: Final = {"alert": 0, "normal": 1, "bulk": 2}
+
+
+@dataclass(slots=True)
+class Context:
+    """What a step's effects need beside the records: its log entry's fields and the row's other columns."""
+
+    reserved: ReservedLeaf | None = None
+    leaf: dict[str, Any] | None = None
+    case_id: str | None = None
+    agreement: Digest | None = None
+    lane: str = "normal"
+    envelope: tuple[bytes, bytes] | None = None
+    draft: bytes | None = None
+    answer: Digest | None = None
+    deferred: list[tuple[Digest, str]] | None = None
+
+
+async def step(tx: Transaction, queues: Queues, state: State, event: RelayEvent, context: Context) -> State:
+    """Run one event through the machine and write what follows."""
+    before = state
+    state, effects = handle(state, event)
+    peer = state.window.peer
+    if state.window is not before.window:
+        tx.windows[peer] = state.window
+    index: int | None = None
+    for effect in effects:
+        index = await _carry_out(tx, queues, state, effect, context, index)
+    if state.held is not before.held:
+        tx.held[peer] = tuple(item for item in state.held if item.status is Status.HELD)
+    if state.outgoing is not None and state.outgoing is not before.outgoing:
+        _put_outgoing(tx, state.outgoing, context)
+    if state.incoming is not None and state.incoming is not before.incoming:
+        held = next((item for item in state.held if item.digest == state.incoming.digest), None)
+        _put_incoming(tx, held or state.incoming, context.case_id)
+    for item in state.held:
+        if item not in before.held and item is not state.incoming:
+            _put_incoming(tx, item, None)
+    return state
+
+
+async def _carry_out(  # noqa: C901, PLR0912 - one case an effect
+    tx: Transaction, queues: Queues, state: State, effect: Effect, context: Context, index: int | None
+) -> int | None:
+    peer = state.window.peer
+    match effect:
+        case Record():
+            fields = {"peer": peer, "subject": effect.subject, "code": effect.code, "clause": effect.clause}
+            fields |= {name: value for name, value in (context.leaf or {}).items() if value is not None}
+            if effect.event is Event.OPENED:
+                fields["actor"] = effect.actor
+            reserved, context.reserved = context.reserved, None
+            return tx.record(effect.event, reserved, **fields)
+        case Answer():
+            _queue_answer(tx, state, effect, index)
+        case Defer():
+            if context.deferred is not None:
+                context.deferred.append((effect.digest, effect.code))
+        case Send():
+            outgoing = state.outgoing
+            if outgoing is not None and context.envelope is not None:
+                document, body = context.envelope
+                lane = LANE_RANK[context.lane]
+                tx.changes.add("put_outbox", effect.digest, peer, lane, outgoing.seq, outgoing.id)
+                item = (lane, outgoing.seq, effect.digest, outgoing.id, document, body)
+                tx.after.append(lambda: queues.push(peer, item))
+        case Unsend():
+            tx.changes.add("drop_outbox", effect.digest)
+            tx.after.append(lambda: queues.drop(peer, effect.digest))
+        case Seal():
+            tx.after.append(lambda: queues.wake_sealing(peer))
+        case SendVoid():
+            await _send_void(tx, queues, peer, effect)
+        case Deliver():
+            tx.after.append(lambda: queues.notify("received", peer, effect.id, None))
+        case Tell():
+            tx.after.append(lambda: queues.notify("status", peer, effect.id, effect.status))
+        case _:
+            assert_never(effect)
+    return index
+
+
+def _queue_answer(tx: Transaction, state: State, effect: Answer, index: int | None) -> None:
+    item = AnswerItem(effect.digest, effect.outcome, index or 0, effect.code, effect.clause)
+    peer = state.window.peer
+    records = [record for record in (state.incoming, *state.held) if record and record.digest == effect.digest]
+    message = (records[0].id, records[0].attempt) if records else None
+    void_seq = None if records else 0
+    tx.answers.setdefault(peer, []).append(PendingAnswer(item, message, void_seq))
+
+
+async def _send_void(tx: Transaction, queues: Queues, peer: Any, effect: SendVoid) -> None:  # noqa: ANN401 - a NodeId
+    leaf = tx.reserve(Event.VOID_SENT)
+    payload = answer_documents.encode_void(
+        network=tx.registry.network,
+        sender=tx.registry.me,
+        recipient=peer,
+        key=tx.secrets.envelope_key.id,
+        time=tx.now,
+        seq=effect.seq,
+        message=effect.id,
+        reason=effect.reason,
+    )
+    document = await tx.secrets.sign(leaf, Event.VOID_SENT, DocumentType.VOID, payload)
+    digest, data = document.digest(), encode_signed_document(document)
+    tx.record(Event.VOID_SENT, leaf, peer=peer, subject=digest, code=effect.reason)
+    tx.changes.add("put_envelope", digest, peer, data, b"", None)
+    tx.changes.add("put_outbox", digest, peer, LANE_RANK["normal"], effect.seq, effect.id)
+    item = (LANE_RANK["normal"], effect.seq, digest, effect.id, data, b"")
+    tx.after.append(lambda: queues.push(peer, item))
+
+
+def _put_outgoing(tx: Transaction, record: Outgoing, context: Context) -> None:
+    held = tx.outgoing.get((record.peer, record.id))
+    if held is None:
+        if context.case_id is None or context.agreement is None:
+            message = "a new outgoing record needs its case and agreement"
+            raise ValueError(message)
+        row = OutgoingRow(record, context.case_id, context.agreement, context.draft, context.answer)
+    else:
+        # Once sealed, the statement is in the envelope; the draft would be a second copy to erase.
+        draft = held.draft if record.digest is None and context.draft is None else context.draft
+        row = replace(
+            held,
+            record=record,
+            agreement=context.agreement or held.agreement,
+            draft=draft,
+            answer=context.answer or held.answer,
+        )
+    tx.put_outgoing(row)
+
+
+def _put_incoming(tx: Transaction, record: Incoming, case_id: str | None) -> None:
+    held = tx.incoming.get((record.peer, record.id), {}).get(record.attempt)
+    if held is None:
+        tx.put_incoming(IncomingRow(record, case_id))
+    else:
+        tx.put_incoming(IncomingRow(record, case_id or held.case_id, held.answer))

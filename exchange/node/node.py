@@ -1,0 +1,350 @@
+"""The node: its rooms put together, started, and stopped.
+
+Implements docs/protocol.md sections 11.3 (resources) and 9.3 (checkpoints).
+
+Rules:
+1. Start-up is recovery: what the last process left is loaded, checked and sent on by the ordinary workers.
+2. Housekeeping is idempotent and may run at any moment: prekeys, checkpoints, what waited too long.
+3. When the ledger stops, everything stops: a node that cannot write must not speak.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass, field
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any, Final
+
+from exchange.core import wire
+from exchange.core.agreements import Agreement
+from exchange.core.answers import claimed_sender, verify_request
+from exchange.core.audit import Event, agreement_ref
+from exchange.core.checkpoint import (
+    LogKeys,
+    TreeHead,
+    assemble_checkpoint,
+    checkpoint_body,
+    cosigned_message,
+    timestamped,
+)
+from exchange.core.delivery import BlobsArrived, State
+from exchange.core.errors import IntegrityError, LocalError, PeerError
+from exchange.core.keys import Card, PrekeyBundle, read_card
+from exchange.core.wire import DocumentType, NodeId, parse_signed_document
+from exchange.node.delivering import Delivery
+from exchange.node.effects import Context, step
+from exchange.node.ledger import Ledger
+from exchange.node.prekeys import Prekeys
+from exchange.node.queues import Queues
+from exchange.node.reading import Reader
+from exchange.node.receiving import Receiver
+from exchange.node.records import outgoing_from_row
+from exchange.node.registry import Registry, add_document, load_registry
+from exchange.node.sending import Sender
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+    from datetime import datetime
+
+    from exchange.core.schemas import SchemaBook
+    from exchange.core.wire import JsonObject, NetworkId
+    from exchange.node.ledger import Transaction
+    from exchange.ports import Blobs, Clock, Peers, Secrets, Store
+
+REQUEST_WINDOW: Final = timedelta(minutes=15)
+MAX_NONCES: Final = 100_000
+HOUSEKEEPING_SECONDS: Final = 30.0
+CHECKPOINT_SECONDS: Final = 1.0
+PREKEYS_WANTED: Final = timedelta(days=2)  # a partner's bundle that ends sooner is fetched again
+
+
+@dataclass(slots=True)
+class Outside:
+    """The five ports and what comes with them."""
+
+    store: Store
+    blobs: Blobs
+    peers: Peers
+    secrets: Secrets
+    clock: Clock
+    book: SchemaBook
+    log_keys: LogKeys
+
+
+@dataclass(slots=True)
+class Node:
+    """One focal point's node."""
+
+    network: NetworkId
+    me: NodeId
+    outside: Outside
+    registry: Registry
+    ledger: Ledger
+    queues: Queues
+    prekeys: Prekeys
+    sender: Sender
+    receiver: Receiver
+    reader: Reader
+    delivery: Delivery
+    _tasks: list[asyncio.Task[None]] = field(default_factory=list)
+    _nonces: dict[str, datetime] = field(default_factory=dict)
+    _checkpointed: int = 0
+
+    # -- life
+
+    @classmethod
+    async def load(cls, network: NetworkId, me: NodeId, outside: Outside) -> Node:
+        """Read everything the last process left. Raises ``IntegrityError`` store.*, ``LocalError`` node.card."""
+        registry = await load_registry(outside.store, network, me)
+        if me not in registry.cards:
+            raise LocalError("node.card", me)
+        ledger = Ledger(outside.store, outside.secrets, registry, outside.clock)
+        await ledger.load()
+        counted = await outside.store.read("leaf_count")
+        if counted[0][0] != ledger.frontier.size:
+            raise IntegrityError("store.log_mismatch", f"{counted[0][0]} entries, frontier of {ledger.frontier.size}")
+        queues = Queues()
+        prekeys = Prekeys(registry, ledger, outside.secrets)
+        await prekeys.load(outside.store)
+        sender = Sender(registry, outside.book, ledger, queues, outside.clock)
+        return cls(
+            network=network,
+            me=me,
+            outside=outside,
+            registry=registry,
+            ledger=ledger,
+            queues=queues,
+            prekeys=prekeys,
+            sender=sender,
+            receiver=Receiver(registry, outside.book, ledger, queues, prekeys, outside.blobs, outside.clock),
+            reader=Reader(outside.book, ledger, queues, outside.secrets),
+            delivery=Delivery(registry, ledger, queues, sender, outside.peers, outside.secrets, outside.clock),
+        )
+
+    async def start(self) -> None:
+        """Begin to work: the ledger first, then prekeys, then the peers."""
+        self._tasks.append(asyncio.create_task(self.ledger.run()))
+        await self.note(Event.NODE_START)
+        await self.prekeys.keep_house(self.outside.clock.now())
+        for peer in self.registry.partners():
+            self.delivery.start(peer)
+        self._tasks.append(asyncio.create_task(self._keep_house()))
+        self._tasks.append(asyncio.create_task(self._keep_checkpoints()))
+
+    async def stop(self) -> None:
+        """Drain: no new sends, a last entry, a last checkpoint, and the files closed."""
+        await self.delivery.stop()
+        if self.ledger.stopped is None and self._tasks:
+            await self.note(Event.NODE_STOP)
+            await self.checkpoint()
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        self._tasks.clear()
+        await self.outside.peers.close()
+        await self.outside.store.close()
+
+    async def wait(self) -> None:
+        """Return, or raise, when something that must not end has ended."""
+        done, _ = await asyncio.wait([*self._tasks, *self.delivery.tasks], return_when=asyncio.FIRST_COMPLETED)
+        for task in done:
+            task.result()
+
+    async def note(self, event: Event, **fields: Any) -> None:  # noqa: ANN401 - the fields of Leaf
+        """Write one entry into the log."""
+
+        async def job(tx: Transaction) -> None:
+            tx.record(event, **fields)
+
+        await self.ledger.do(job)
+
+    # -- housekeeping
+
+    async def _keep_house(self) -> None:
+        while True:
+            await asyncio.sleep(HOUSEKEEPING_SECONDS)
+            await self.keep_house()
+
+    async def keep_house(self) -> None:
+        """What is due now."""
+        now = self.outside.clock.now()
+        await self.prekeys.keep_house(now)
+        for peer in self.registry.partners():
+            self.delivery.start(peer)
+            bundle = self.registry.prekeys.get(peer)
+            ends = max((entry.use_until for entry in bundle.prekeys), default=now) if bundle else now
+            if ends < now + PREKEYS_WANTED:
+                self.queues.queue(peer).want_prekeys()
+            rows = [outgoing_from_row(row) for row in await self.outside.store.read("outgoing_open", peer, 256)]
+            await self.sender.tick(peer, rows)
+        self._nonces = {nonce: time for nonce, time in self._nonces.items() if now - time < 2 * REQUEST_WINDOW}
+
+    async def _keep_checkpoints(self) -> None:
+        while True:
+            await asyncio.sleep(CHECKPOINT_SECONDS)
+            await self.checkpoint()
+
+    async def checkpoint(self) -> None:
+        """Sign the log as it is on disk, if it grew."""
+        if self.ledger.frontier.size == self._checkpointed:
+            return
+        keys = self.outside.log_keys
+
+        async def job(tx: Transaction) -> None:
+            frontier = self.ledger.frontier  # what is committed; the job's own transaction comes after it
+            head = TreeHead(keys.origin, frontier.size, frontier.root())
+            moment = int(tx.now.timestamp())
+            cosigned = cosigned_message(head, keys.mldsa44.name, moment)
+            ed25519, mldsa44 = await tx.secrets.sign_checkpoint(checkpoint_body(head), cosigned)
+            note = assemble_checkpoint(head, [(keys.ed25519, ed25519), (keys.mldsa44, timestamped(moment, mldsa44))])
+            tx.changes.add("put_checkpoint", frontier.size, wire.encode_time(tx.now), note)
+            self._checkpointed = frontier.size
+
+        await self.ledger.do(job)
+
+    # -- what peers ask (protocol 11.3)
+
+    async def receive_batch(self, frames: list[tuple[bytes, bytes]]) -> JsonObject:
+        """POST /v1/envelopes."""
+        return await self.receiver.receive_batch(frames)
+
+    def own_card(self) -> bytes:
+        """GET /v1/card."""
+        return self.registry.bytes_of[self.registry.cards[self.me].digest]
+
+    def health(self) -> JsonObject:
+        """GET /v1/health: nothing that is not in the card."""
+        return {"ok": self.ledger.stopped is None, "network": self.network, "training": is_training(self.network)}
+
+    def _verify_request(self, data: bytes, method: str, path: str, body: str) -> NodeId:
+        document = parse_signed_document(data, DocumentType.REQUEST, max_bytes=8192)
+        sender = claimed_sender(document)
+        card = self.registry.cards.get(sender)
+        if card is None:
+            raise PeerError("envelope.unknown_sender", "request")
+        if sender in self.registry.blocked:
+            raise PeerError("envelope.blocked", "request")
+        now = self.outside.clock.now()
+        request = verify_request(
+            document, card, self.me, method=method, path=path, body=body, now=now, window=REQUEST_WINDOW
+        )
+        if request.nonce in self._nonces:
+            raise PeerError("request.replayed", "request.nonce")
+        if len(self._nonces) >= MAX_NONCES:
+            raise PeerError("relay.busy", "request")
+        self._nonces[request.nonce] = now
+        self.queues.queue(sender).contact()
+        return sender
+
+    async def serve_prekeys(self, request: bytes) -> bytes:
+        """GET /v1/prekeys: the bundle; who asks is there, so what waits for it is tried again."""
+        self._verify_request(request, "GET", "/v1/prekeys", wire.sha256_hex(b""))
+        bundle = self.registry.prekeys.get(self.me)
+        if bundle is None:
+            raise PeerError("relay.busy", "prekeys")
+        return self.registry.bytes_of[bundle.digest]
+
+    async def receive_blob(self, h: str, request: bytes, chunks: AsyncIterator[bytes], length: int) -> JsonObject:
+        """PUT /v1/blobs/{h}: evidence that an accepted message names; answered with ``complete`` when all is in."""
+        peer = self._verify_request(request, "PUT", f"/v1/blobs/{h}", h)
+        rows = await self.outside.store.read("blobs_named", h)
+        wanted = [(message, size) for sender, message, way, size, _, _ in rows if (sender, way) == (peer, "in")]
+        if not wanted:
+            raise PeerError("blob.unknown", "path")
+        if any(size != length for _, size in wanted):
+            raise PeerError("blob.digest", "length")
+        if not self.outside.blobs.has(h):
+            await self.outside.blobs.save(chunks, h=h, max_bytes=length)
+        answers: list[bytes] = []
+        for message, _ in wanted:
+
+            async def job(tx: Transaction, ident: str = message) -> None:
+                await self._blob_arrived(tx, peer, ident, h, length, answers)
+
+            await self.ledger.do(job)
+        return {"answers": [wire.encode_base64(data) for data in dict.fromkeys(answers)]}
+
+    async def _blob_arrived(
+        self, tx: Transaction, peer: NodeId, ident: str, h: str, length: int, answers: list[bytes]
+    ) -> None:
+        tx.changes.add("put_blob", h, peer, ident, "in", length, 1, None)
+        rows = await tx.store.read("blobs_of", peer, ident, "in")
+        if any(other != h and not whole for other, _, whole in rows):
+            return
+        await tx.load_incoming(peer, [ident])
+        for row in tx.incoming[peer, ident].values():
+            if row.record.has_blobs:
+                state = State(tx.window(peer), incoming=row.record)
+                await step(tx, self.queues, state, BlobsArrived(tx.now), Context(case_id=row.case_id))
+            elif row.answer is not None:
+                answers += [data for (data,) in await tx.store.read("answer", row.answer)]
+        tx.after.append(lambda: answers.extend(tx.signed.get(peer, [])))
+
+    async def receive_document(self, data: bytes) -> None:
+        """POST /v1/documents: a successor of a card held here, an agreement signed by all, a prekey bundle."""
+        document = parse_signed_document(data)
+        if document.payload_type == DocumentType.CARD:
+            if read_card(document).node not in self.registry.cards:
+                raise PeerError("card.unknown", "document")
+            await self.install(data)
+        elif document.payload_type == DocumentType.AGREEMENT:
+            await self.install(data)
+        elif document.payload_type == DocumentType.PREKEYS:
+            node = NodeId(document.fields("prekeys").text("node", pattern=wire.NODE_ID))
+            await self._install(self.registry.check_prekeys(data, node, self.outside.clock.now()), data, "peer")
+        else:
+            raise PeerError("wire.wrong_type", "document.payloadType")
+
+    # -- installing documents
+
+    async def install(self, data: bytes, actor: str = "peer") -> Card | Agreement:
+        """Verify a card or an agreement, log it, and use it from now on."""
+        document = parse_signed_document(data)
+        item: Card | Agreement
+        if document.payload_type == DocumentType.CARD:
+            item = self.registry.check_card(data, self.outside.clock.now())
+        else:
+            item = self.registry.check_agreement(data)
+        await self._install(item, data, actor)
+        for peer in self.registry.partners():
+            self.delivery.start(peer)
+            self.queues.queue(peer).contact()
+        return item
+
+    async def _install(self, item: Card | Agreement | PrekeyBundle, data: bytes, actor: str) -> None:
+        if item.digest in self.registry.bytes_of:
+            return
+
+        async def job(tx: Transaction) -> None:
+            if isinstance(item, Card):
+                tx.record(Event.CARD_INSTALLED, actor=actor, peer=item.node, subject=item.digest)
+            elif isinstance(item, Agreement):
+                name = agreement_ref(item.id, item.version)
+                tx.record(Event.AGREEMENT_INSTALLED, actor=actor, subject=item.digest, agreement=name)
+            else:
+                tx.record(Event.PREKEYS_RECEIVED, actor=actor, peer=item.node, subject=item.digest)
+            add_document(tx.changes, item, data, tx.now)
+            tx.after.append(lambda: self.registry.keep(item, data))
+
+        await self.ledger.do(job)
+
+    async def block(self, peer: NodeId, *, blocked: bool, actor: str) -> None:
+        """Block a peer at once, or end the block; what waits for a blocked peer stays and is told as blocked."""
+
+        async def job(tx: Transaction) -> None:
+            if blocked:
+                tx.record(Event.CARD_BLOCKED, actor=actor, peer=peer)
+                tx.changes.add("put_block", peer, wire.encode_time(tx.now))
+                tx.after.append(lambda: self.registry.blocked.add(peer))
+            else:
+                tx.record(Event.CARD_UNBLOCKED, actor=actor, peer=peer)
+                tx.changes.add("drop_block", peer)
+                tx.after.append(lambda: self.registry.blocked.discard(peer))
+
+        await self.ledger.do(job)
+        self.queues.queue(peer).contact()
+
+
+def is_training(network: str) -> bool:
+    """Whether every output must say that this is a training network."""
+    return network.startswith(wire.TRAINING_PREFIX)

@@ -1,0 +1,195 @@
+"""Who will receive what, by which clause, and why not: the plan of a message before anything is sealed.
+
+Implements docs/protocol.md sections 6.2 (S1) and 8.4 at the sender. Rule: the dry run and the sending use this one
+plan, so that what an officer was shown is what happens.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+from exchange.core import wire
+from exchange.core.agreements import Agreement, Decision, decide
+from exchange.core.envelope import MAX_BLOBS, AgreementRef, BlobRef
+from exchange.core.errors import PeerError
+from exchange.core.gate import Header, make_exchange, read_header
+from exchange.core.statement import ATTACHMENTS, HEADER, SALT_BYTES, Statement, make_part
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from datetime import datetime
+
+    from exchange.core.schemas import SchemaBook
+    from exchange.core.wire import Digest, JsonObject, JsonValue, MessageId, NodeId, SchemaId
+    from exchange.node.ledger import Transaction
+    from exchange.node.registry import Registry
+
+DEFAULT_RETENTION_DAYS: Final = 365
+
+
+@dataclass(frozen=True, slots=True)
+class Draft:
+    """A draft that its schemas accepted, cut into parts."""
+
+    id: MessageId
+    header: JsonObject
+    read: Header
+    content: JsonObject
+    parts: tuple[tuple[str, JsonValue], ...]
+    blobs: tuple[BlobRef, ...]
+    salts: tuple[bytes, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What happens for one recipient."""
+
+    peer: NodeId
+    decision: Decision
+    agreement: Agreement | None
+    withheld: tuple[str, ...]
+
+
+def read_draft(
+    draft: JsonValue,
+    attachments: Sequence[JsonObject],
+    recipients: Sequence[NodeId],
+    *,
+    book: SchemaBook,
+    registry: Registry,
+    now: datetime,
+    random: Callable[[int], bytes],
+) -> Draft:
+    """Read what an officer wrote. Raises ``PeerError``: schema.*, wire.*, blob.too_large."""
+    if len(attachments) > MAX_BLOBS:
+        raise PeerError("agreement.blobs", f"at most {MAX_BLOBS} files")
+    schema: SchemaId = book.validate_draft(draft, len(attachments))
+    fields = wire.Fields(draft, "draft")
+    content = fields.any("content")
+    if not isinstance(content, dict):
+        raise PeerError("wire.bad_type", "draft.content")
+    parts = list(book.split(schema, content))
+    if attachments:
+        parts.append((ATTACHMENTS, list(attachments)))
+    handling = fields.any("handling")
+    header: JsonObject = {
+        "network": registry.network,
+        "kind": fields.text("kind"),
+        "schema": schema,
+        "schema_digest": book.digest(schema),
+        "id": random(16).hex(),
+        "from": registry.me,
+        "to": list(recipients),
+        "written": wire.encode_time(now),
+        "case": fields.text("case"),
+        "in_reply_to": fields.optional_text("in_reply_to"),
+        "refers_to": list(fields.texts("refers_to", high=32)) if fields.has("refers_to") else [],
+        "purpose": fields.text("purpose"),
+        "handling": handling if isinstance(handling, list) else [handling],
+        "tlp": fields.text("tlp"),
+        "retention": fields.integer("retention_days") if fields.has("retention_days") else DEFAULT_RETENTION_DAYS,
+        "onward": fields.optional_text("onward") or "never",
+        "urgency": fields.optional_text("urgency") or "normal_7d",
+        "language": fields.optional_text("language") or "en",
+        "parts": [name for name, _ in parts],
+        "attachments": len(attachments),
+    }
+    for optional in ("legal_basis", "grading"):
+        if fields.has(optional):
+            header[optional] = fields.any(optional)
+    fields.done()
+    read = read_header(header, book)
+    salts = tuple(random(SALT_BYTES) for _ in range(len(parts) + 1))
+    return Draft(read.id, header, read, content, tuple(parts), blob_refs(attachments), salts)
+
+
+def blob_refs(attachments: Sequence[JsonObject]) -> tuple[BlobRef, ...]:
+    """What an envelope names of its evidence."""
+    described = [wire.Fields(item["blob"], "attachment.blob") for item in attachments]
+    return tuple(BlobRef(blob.digest("h"), blob.integer("len")) for blob in described)
+
+
+async def make_plan(tx: Transaction, registry: Registry, book: SchemaBook, draft: Draft, peer: NodeId) -> Plan:
+    """Judge a draft for one recipient: the first agreement and clause that permit it, else the nearest refusal."""
+    card = registry.cards.get(peer)
+    if card is None:
+        return Plan(peer, Decision(False, None, None, None, "card.unknown", peer), None, ())  # noqa: FBT003
+    if peer in registry.blocked:
+        return Plan(peer, Decision(False, None, None, None, "envelope.blocked", peer), None, ())  # noqa: FBT003
+    refusal = Decision(False, None, None, None, "agreement.unknown", f"{registry.me} and {peer}")  # noqa: FBT003
+    best: Agreement | None = None
+    for installed in registry.agreements_with(peer):
+        agreement = registry.serving(installed.digest)
+        if agreement is None:
+            continue
+        day = tx.now.strftime("%Y-%m-%d")
+        used = await tx.used_today(agreement.digest, registry.me, day)
+        decision, withheld = _judge(agreement, draft, peer, tx.now, used, book)
+        if decision.allowed and draft.read.schema not in card.accepts:
+            refusal = Decision(False, agreement.id, agreement.version, None, "schema.unknown", peer)  # noqa: FBT003
+        elif decision.allowed:
+            return Plan(peer, decision, agreement, withheld)
+        elif best is None or decision.clause is not None:
+            refusal, best = decision, agreement
+    return Plan(peer, refusal, best, ())
+
+
+def _judge(
+    agreement: Agreement, draft: Draft, peer: NodeId, now: datetime, used: dict[str, int], book: SchemaBook
+) -> tuple[Decision, tuple[str, ...]]:
+    """Decide with everything there; where the clause found withholds parts, decide again as the recipient will."""
+    names = {name for name, _ in draft.parts}
+    whole = make_exchange(draft.read, peer, now, draft.content, (), (), draft.blobs)
+    decision = decide(agreement, whole, used)
+    clause = next((item for item in agreement.clauses if item.id == decision.clause), None)
+    if not decision.allowed or clause is None:
+        return decision, ()
+    withheld = tuple(name for name in clause.withhold if name in names)
+    present = tuple(name for name, _ in draft.parts if name not in withheld)
+    content = book.join(
+        draft.read.schema,
+        {name: value for name, value in draft.parts if name in present},
+        draft.read.attachments,
+    )
+    pairs = tuple((name, clause.id) for name in withheld)
+    blobs = () if ATTACHMENTS in withheld else draft.blobs
+    redacted = make_exchange(draft.read, peer, now, content, pairs, present, blobs)
+    return decide(agreement, redacted, used, clause.id), withheld
+
+
+def state_for(draft: Draft, plan: Plan) -> Statement:
+    """The statement for one recipient: the same parts and root for all, with what its clause withholds taken out."""
+    values = ((HEADER, draft.header), *draft.parts)
+    parts = tuple(make_part(value, salt) for (_, value), salt in zip(values, draft.salts, strict=True))
+    statement = Statement(_digest(plan), plan.decision.clause or "", parts)
+    for index, (name, _) in enumerate(draft.parts, start=1):
+        if name in plan.withheld:
+            statement = statement.withhold(index, statement.clause)
+    return statement
+
+
+def _digest(plan: Plan) -> Digest:
+    if plan.agreement is None:
+        raise plan.decision.refuse()
+    return plan.agreement.digest
+
+
+def agreement_reference(agreement: Agreement) -> AgreementRef:
+    """How an envelope names the agreement."""
+    return AgreementRef(agreement.id, agreement.version, agreement.digest)
+
+
+def plan_to_json(plan: Plan, draft: Draft) -> JsonObject:
+    """A plan as the dry run prints it."""
+    decision = plan.decision
+    return {
+        "to": plan.peer,
+        "allowed": decision.allowed,
+        "agreement": None if decision.agreement is None else f"{decision.agreement}/{decision.version}",
+        "clause": decision.clause,
+        "code": decision.code,
+        "reason": decision.reason,
+        "parts": [name for name, _ in draft.parts if name not in plan.withheld],
+        "withheld": list(plan.withheld),
+    }

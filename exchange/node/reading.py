@@ -1,0 +1,221 @@
+"""Reading stored messages: for officers, for the court, and for sealing again.
+
+Implements docs/protocol.md section 12 (at rest). Rules:
+1. What is stored is the envelope as sent or received and its content key under the case's key; reading opens it.
+2. Showing content is an event of the log, with who read it; a listing shows only the header.
+3. A stored envelope that does not open contradicts the store: the node stops.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from exchange.core.delivery import DELIVERED, Opened, State
+from exchange.core.envelope import SignedEnvelope, open_body, parse_envelope
+from exchange.core.errors import IntegrityError, LocalError, PeerError
+from exchange.core.gate import Header, read_header
+from exchange.core.statement import ATTACHMENTS, Statement, parse_statement
+from exchange.core.wire import Digest, NodeId, encode_time
+from exchange.node.effects import Context, step
+from exchange.node.records import incoming_from_row, outgoing_from_row
+
+if TYPE_CHECKING:
+    from exchange.core.schemas import SchemaBook
+    from exchange.core.wire import JsonObject, JsonValue
+    from exchange.node.ledger import Ledger, Transaction
+    from exchange.node.queues import Queues
+    from exchange.node.records import IncomingRow, OutgoingRow
+    from exchange.ports import Secrets, Store
+
+
+async def stored_envelope(store: Store, digest: Digest) -> tuple[SignedEnvelope, bytes]:
+    """An envelope that this node verified before it stored it, and its wrapped content key."""
+    rows = await store.read("envelope", digest)
+    if not rows or rows[0][3] is None:
+        raise IntegrityError("store.corrupt", "envelope without its key")
+    _, document, body, wrapped = rows[0]
+    try:
+        read = parse_envelope(document, body)
+    except PeerError:
+        raise IntegrityError("store.corrupt", "envelope") from None
+    if read.digest != digest:
+        raise IntegrityError("store.corrupt", "envelope digest")
+    envelope = SignedEnvelope(read.core, read.core_digest, read.wrapped, read.body, read.received, read.digest)
+    return envelope, wrapped
+
+
+@dataclass(slots=True)
+class Reader:
+    """Opens stored messages."""
+
+    book: SchemaBook
+    ledger: Ledger
+    queues: Queues
+    secrets: Secrets
+
+    async def statement(self, digest: Digest, case_id: str) -> Statement:
+        """The statement of a stored envelope."""
+        store = self.ledger.store
+        envelope, wrapped = await stored_envelope(store, digest)
+        rows = await store.read("case_key", case_id)
+        if not rows:
+            raise LocalError("input.erased")
+        self.secrets.learn_case_key(case_id, rows[0][0])
+        cek = self.secrets.unwrap(case_id, wrapped, digest)
+        try:
+            return parse_statement(open_body(envelope, cek))
+        except PeerError:
+            raise IntegrityError("store.corrupt", "stored envelope") from None
+
+    # -- listings
+
+    async def inbox(self, limit: int) -> list[JsonValue]:
+        """Delivered messages, newest first, by their headers."""
+        rows = [incoming_from_row(raw) for raw in await self.ledger.store.read("incoming_list", limit)]
+        return [await self._incoming_line(row) for row in rows]
+
+    async def _incoming_line(self, row: IncomingRow) -> JsonValue:
+        record = row.record
+        line: JsonObject = {
+            "id": record.id,
+            "from": record.peer,
+            "status": record.status.value,
+            "time": encode_time(record.updated),
+            "code": record.code,
+            "clause": record.clause,
+        }
+        if record.status in DELIVERED and row.case_id is not None:
+            line |= _header_line(read_header((await self.statement(record.digest, row.case_id)).header(), self.book))
+        return line
+
+    async def outbox(self, limit: int) -> list[JsonValue]:
+        """Messages sent or waiting, newest first."""
+        rows = [outgoing_from_row(raw) for raw in await self.ledger.store.read("outgoing_list", limit)]
+        return [self._outgoing_line(row) for row in rows]
+
+    def _outgoing_line(self, row: OutgoingRow) -> JsonObject:
+        record = row.record
+        queue = self.queues.queue(record.peer)
+        trouble = queue.deferred.get(record.digest or "") or queue.trouble
+        waiting = record.status.value in {"queued", "sent"}
+        return {
+            "id": record.id,
+            "to": record.peer,
+            "status": record.status.value,
+            "time": encode_time(record.updated),
+            "created": encode_time(record.created),
+            "attempt": record.attempt,
+            "code": (trouble if waiting else None) or record.code,
+            "clause": record.clause,
+            "receipt": row.answer,
+            "log_index": record.log_index,
+        }
+
+    # -- one message
+
+    async def show(self, ident: str, actor: str) -> JsonObject:
+        """A whole message; for an incoming one this is the event 'opened'. Raises ``LocalError`` input.unknown_id."""
+        store = self.ledger.store
+        for raw in await store.read("incoming_by_id", ident):
+            row = incoming_from_row(raw)
+            if row.record.status in DELIVERED and row.case_id is not None:
+                return await self._show_incoming(row, row.case_id, actor)
+        outgoing = [outgoing_from_row(raw) for raw in await store.read("outgoing_by_id", ident)]
+        if not outgoing:
+            raise LocalError("input.unknown_id")
+        shown = self._outgoing_line(outgoing[0])
+        shown["recipients"] = [self._outgoing_line(row) for row in outgoing]
+        sealed = next((row for row in outgoing if row.record.digest is not None), None)
+        if sealed is not None and sealed.record.digest is not None:
+            shown |= self._content(await self.statement(sealed.record.digest, sealed.case_id))
+        return {"direction": "out", **shown}
+
+    async def _show_incoming(self, row: IncomingRow, case_id: str, actor: str) -> JsonObject:
+        statement = await self.statement(row.record.digest, case_id)
+        shown = self._content(statement)
+        peer, ident, attempt = row.record.peer, row.record.id, row.record.attempt
+
+        async def job(tx: Transaction) -> JsonValue:
+            await tx.load_incoming(peer, [ident])
+            current = tx.incoming[peer, ident][attempt]
+            state = State(tx.window(peer), incoming=current.record)
+            context = Context(case_id=case_id, leaf={"commitment": statement.parts[0].digest})
+            after = await step(tx, self.queues, state, Opened(actor, tx.now), context)
+            return (after.incoming or current.record).status.value
+
+        # The log entry first: content is shown only once it is on disk that it was.
+        status = await self.ledger.do(job)
+        return {
+            "direction": "in",
+            "id": ident,
+            "from": peer,
+            "status": status,
+            "received": encode_time(row.record.updated),
+            "clause": row.record.clause,
+            "log_index": row.record.log_index,
+            "receipt": row.answer,
+            **shown,
+        }
+
+    def _content(self, statement: Statement) -> JsonObject:
+        header_value = statement.header()
+        header = read_header(header_value, self.book)
+        named = list(zip(header.parts, statement.parts[1:], strict=True))
+        values = {name: part.value(name) for name, part in named if part.text is not None}
+        attachments = values.get(ATTACHMENTS)
+        return {
+            "header": header_value,
+            "content": self.book.join(header.schema, values, header.attachments),
+            "withheld": [{"part": name, "clause": part.clause} for name, part in named if part.text is None],
+            "attachments": [_public_attachment(item) for item in attachments] if isinstance(attachments, list) else [],
+            "root": statement.root,
+            **_header_line(header),
+        }
+
+    async def attachment(self, ident: str, index: int) -> tuple[NodeId | None, JsonObject]:
+        """The record of one attachment with its key, by its number from 1, and the peer of an incoming message."""
+        store = self.ledger.store
+        found: tuple[NodeId | None, Digest, str] | None = None
+        for raw in await store.read("incoming_by_id", ident):
+            row = incoming_from_row(raw)
+            if row.record.status in DELIVERED and row.case_id is not None:
+                found = (row.record.peer, row.record.digest, row.case_id)
+        for raw in await store.read("outgoing_by_id", ident) if found is None else ():
+            sent = outgoing_from_row(raw)
+            if sent.record.digest is not None:
+                found = (None, sent.record.digest, sent.case_id)
+        if found is None:
+            raise LocalError("input.unknown_id")
+        peer, digest, case_id = found
+        statement = await self.statement(digest, case_id)
+        header = read_header(statement.header(), self.book)
+        for name, part in zip(header.parts, statement.parts[1:], strict=True):
+            if name == ATTACHMENTS and part.text is not None:
+                items = part.value(name)
+                if isinstance(items, list) and 1 <= index <= len(items) and isinstance(items[index - 1], dict):
+                    item: JsonObject = items[index - 1]  # type: ignore[assignment]
+                    return peer, item
+        raise LocalError("input.unknown_attachment")
+
+
+def _header_line(header: Header) -> JsonObject:
+    handling: list[JsonValue] = [*sorted(header.handling)]
+    return {
+        "kind": header.kind,
+        "case": header.case,
+        "purpose": header.purpose,
+        "handling": handling,
+        "tlp": header.tlp,
+        "urgency": header.urgency,
+        "in_reply_to": header.in_reply_to,
+    }
+
+
+def _public_attachment(item: JsonValue) -> JsonValue:
+    """An attachment without its key."""
+    if not isinstance(item, dict):
+        return None
+    blob = item.get("blob")
+    shown = {name: value for name, value in item.items() if name != "blob"}
+    return {**shown, "h": blob.get("h") if isinstance(blob, dict) else None}

@@ -1,0 +1,162 @@
+"""What this node holds of others: cards, agreements, prekey bundles, blocks.
+
+Implements docs/protocol.md sections 4 and 8.2. Rule: everything here was verified before it was installed and is
+verified again when it is loaded from the store; the store is not trusted to be unchanged.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
+
+from exchange.core import wire
+from exchange.core.agreements import Agreement, read_agreement, verify_agreement
+from exchange.core.errors import IntegrityError, PeerError
+from exchange.core.keys import Card, PrekeyBundle, read_card, verify_card, verify_prekeys
+from exchange.core.wire import Digest, DocumentType, NetworkId, NodeId, parse_signed_document
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from datetime import datetime
+
+    from exchange.ports import Changes, Row, Store
+
+
+@dataclass(slots=True)
+class Registry:
+    """The documents in force, by what they are looked up by."""
+
+    network: NetworkId
+    me: NodeId
+    cards: dict[NodeId, Card] = field(default_factory=dict)
+    agreements: dict[Digest, Agreement] = field(default_factory=dict)
+    prekeys: dict[NodeId, PrekeyBundle] = field(default_factory=dict)
+    blocked: set[NodeId] = field(default_factory=set)
+    bytes_of: dict[Digest, bytes] = field(default_factory=dict)
+
+    # -- looking up
+
+    def resolve(self, name: str) -> NodeId:
+        """A node id from itself or from a country that has one node. Raises card.unknown, card.ambiguous."""
+        if wire.NODE_ID.fullmatch(name) and name in self.cards:
+            return NodeId(name)
+        found = [node for node, card in self.cards.items() if card.country == name.upper() and node != self.me]
+        if not found:
+            raise PeerError("card.unknown", name[:20])
+        if len(found) > 1:
+            raise PeerError("card.ambiguous", ", ".join(found))
+        return found[0]
+
+    def agreements_with(self, peer: NodeId) -> list[Agreement]:
+        """Installed agreements that name this node and the peer, newest version of each id first."""
+        named = [item for item in self.agreements.values() if item.names(self.me, peer)]
+        return sorted(named, key=lambda item: (item.id, -item.version))
+
+    def serving(self, digest: Digest) -> Agreement | None:
+        """The agreement of that digest, in force no longer than until its successor starts."""
+        agreement = self.agreements.get(digest)
+        if agreement is None:
+            return None
+        starts = [
+            item.valid_from
+            for item in self.agreements.values()
+            if item.id == agreement.id and item.version > agreement.version
+        ]
+        return replace(agreement, valid_until=min([agreement.valid_until, *starts]))
+
+    def has_rival(self, ident: str, version: int, digest: str) -> bool:
+        """Whether another document of that id and version is installed."""
+        return any(
+            item.id == ident and item.version == version and item.digest != digest for item in self.agreements.values()
+        )
+
+    def partners(self) -> list[NodeId]:
+        """Every node that shares an agreement with this one and whose card is here."""
+        nodes = {party.node for item in self.agreements.values() if item.names(self.me) for party in item.parties}
+        return sorted(node for node in nodes if node != self.me and node in self.cards)
+
+    # -- installing (the caller commits ``changes``, then calls ``keep``)
+
+    def check_card(self, data: bytes, now: datetime) -> Card:
+        """Verify a card against the one held."""
+        document = parse_signed_document(data, DocumentType.CARD)
+        held = self.cards.get(read_card(document).node)
+        return verify_card(document, self.network, now, held)
+
+    def check_agreement(self, data: bytes) -> Agreement:
+        """Verify an agreement against the cards held. Raises agreement.conflict beside what core.agreements raises."""
+        document = parse_signed_document(data, DocumentType.AGREEMENT)
+        agreement = verify_agreement(document, self.network, self.cards.get)
+        if not agreement.names(self.me):
+            raise PeerError("agreement.not_party", self.me)
+        if self.has_rival(agreement.id, agreement.version, agreement.digest):
+            raise PeerError("agreement.conflict", f"{agreement.id}/{agreement.version}")
+        if agreement.supersedes is not None and agreement.supersedes not in self.agreements:
+            raise PeerError("agreement.unknown", "the version it supersedes is not installed")
+        return agreement
+
+    def check_prekeys(self, data: bytes, node: NodeId, now: datetime) -> PrekeyBundle:
+        """Verify a prekey bundle of ``node`` against its card and the bundle held."""
+        card = self.cards.get(node)
+        if card is None:
+            raise PeerError("card.unknown", node)
+        held = self.prekeys.get(node)
+        document = parse_signed_document(data, DocumentType.PREKEYS)
+        return verify_prekeys(document, card, now, 0 if held is None else held.serial)
+
+    def keep(self, item: Card | Agreement | PrekeyBundle, data: bytes) -> None:
+        """Use a document from now on, after its commit."""
+        self.bytes_of[item.digest] = data
+        if isinstance(item, Card):
+            self.cards[item.node] = item
+        elif isinstance(item, Agreement):
+            self.agreements[item.digest] = item
+        else:
+            self.prekeys[item.node] = item
+
+
+def document_row(item: Card | Agreement | PrekeyBundle, data: bytes, now: datetime) -> Row:
+    """For put_document."""
+    moment = wire.encode_time(now)
+    if isinstance(item, Card):
+        lineage = " ".join(item.lineage)
+        return (item.digest, DocumentType.CARD, item.node, item.version, "current", lineage, data, moment)
+    if isinstance(item, Agreement):
+        return (item.digest, DocumentType.AGREEMENT, item.id, item.version, "current", "", data, moment)
+    return (item.digest, DocumentType.PREKEYS, item.node, item.serial, "current", "", data, moment)
+
+
+def add_document(changes: Changes, item: Card | Agreement | PrekeyBundle, data: bytes, now: datetime) -> None:
+    """Add a verified document to a transaction; older cards and bundles of the same node are superseded."""
+    row = document_row(item, data, now)
+    changes.add("put_document", *row)
+    if not isinstance(item, Agreement):
+        changes.add("supersede_documents", row[1], row[2], row[3])
+
+
+async def load_registry(store: Store, network: NetworkId, me: NodeId) -> Registry:
+    """Everything installed, read from the store and verified again. Raises ``IntegrityError`` store.corrupt."""
+    registry = Registry(network, me)
+    try:
+        for data, lineage in _current(await store.read("documents", DocumentType.CARD)):
+            document = parse_signed_document(data, DocumentType.CARD)
+            card = read_card(document)
+            # Its chain was verified when it was installed; an expired card is still needed to name its node.
+            if not card.authority.approves(document):
+                raise IntegrityError("store.corrupt", f"card of {card.node}")
+            registry.keep(replace(card, lineage=tuple(Digest(item) for item in lineage.split())), data)
+        for data, _ in _current(await store.read("documents", DocumentType.AGREEMENT)):
+            document = parse_signed_document(data, DocumentType.AGREEMENT)
+            registry.keep(read_agreement(document), data)
+        for data, _ in _current(await store.read("documents", DocumentType.PREKEYS)):
+            document = parse_signed_document(data, DocumentType.PREKEYS)
+            node = NodeId(document.fields("prekeys").text("node"))
+            registry.keep(registry.check_prekeys(data, node, document.fields("prekeys").time("issued")), data)
+    except PeerError as error:
+        raise IntegrityError("store.corrupt", f"document: {error.code}") from None
+    registry.blocked = {NodeId(peer) for (peer,) in await store.read("blocks")}
+    return registry
+
+
+def _current(rows: Iterable[Row]) -> list[tuple[bytes, str]]:
+    return [(data, lineage) for _, _, _, state, lineage, data in rows if state == "current"]

@@ -1,0 +1,351 @@
+"""Sending: from an officer's draft to the outbox, and from a peer's answers back to the officer.
+
+Implements docs/protocol.md sections 6.2 (S1 to S6), 7.4 and 7.7.
+
+Rules:
+1. Everything is judged before anything is sealed; if one recipient is refused nothing leaves, unless the officer
+   said that permitted recipients are enough.
+2. Sealing, number, leaf and outbox row are one transaction. Retries send identical bytes.
+3. Without a live prekey the statement waits unsealed, encrypted under its case's key.
+4. After a signed ``expired`` or ``prekey_gone`` the same statement is sealed again as the next attempt, under the
+   agreement that serves then.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from exchange.core.agreements import Decision, decide
+from exchange.core.answers import Answers, Outcome
+from exchange.core.audit import Event, agreement_ref
+from exchange.core.delivery import Answered, Cancelled, Replied, Sealed, Sent, State, Status, Submitted, Tick
+from exchange.core.envelope import Core, open_body
+from exchange.core.errors import IntegrityError, PeerError
+from exchange.core.gate import LANE_OF_URGENCY, make_exchange, read_header
+from exchange.core.relay import RESEAL, next_attempt
+from exchange.core.statement import ATTACHMENTS, Statement, encode_statement, parse_statement
+from exchange.core.wire import Digest, NodeId
+from exchange.node.effects import Context, step
+from exchange.node.planning import (
+    Draft,
+    Plan,
+    agreement_reference,
+    blob_refs,
+    make_plan,
+    plan_to_json,
+    read_draft,
+    state_for,
+)
+from exchange.node.prekeys import SEND_MARGIN
+from exchange.node.reading import stored_envelope
+from exchange.ports import SealItem
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from datetime import datetime
+
+    from exchange.core.agreements import Agreement, Exchange
+    from exchange.core.envelope import BlobRef
+    from exchange.core.gate import Header
+    from exchange.core.schemas import SchemaBook
+    from exchange.core.wire import JsonObject, JsonValue
+    from exchange.node.ledger import Ledger, Transaction
+    from exchange.node.queues import Queues
+    from exchange.node.records import OutgoingRow
+    from exchange.node.registry import Registry
+    from exchange.ports import Clock
+
+
+@dataclass(frozen=True, slots=True)
+class Sealing:
+    """What is to be sealed for one recipient."""
+
+    header: Header
+    blobs: tuple[BlobRef, ...]
+    statement: Statement
+    agreement: Agreement
+    actor: str
+
+
+@dataclass(slots=True)
+class Sender:
+    """Takes drafts from officers and answers from peers."""
+
+    registry: Registry
+    book: SchemaBook
+    ledger: Ledger
+    queues: Queues
+    clock: Clock
+
+    # -- from officers
+
+    async def submit(
+        self,
+        draft_value: JsonValue,
+        to: Sequence[str],
+        attachments: Sequence[JsonObject],
+        *,
+        actor: str = "operator",
+        permitted_only: bool = False,
+        dry_run: bool = False,
+    ) -> JsonObject:
+        """Judge a draft, and unless it is a dry run, seal it for its recipients.
+
+        Returns {id, recipients[]: {to, allowed, agreement, clause, code, reason, parts, withheld}}. Raises
+        ``PeerError`` with the code of the first refusal where nothing may leave.
+        """
+        peers = list(dict.fromkeys(self.registry.resolve(name) for name in to))
+        now = self.clock.now()
+        draft = read_draft(
+            draft_value,
+            attachments,
+            peers,
+            book=self.book,
+            registry=self.registry,
+            now=now,
+            random=self.clock.random,
+        )
+
+        async def job(tx: Transaction) -> JsonObject:
+            plans = [await make_plan(tx, self.registry, self.book, draft, peer) for peer in peers]
+            allowed = [plan for plan in plans if plan.decision.allowed]
+            result: JsonObject = {"id": draft.id, "recipients": [plan_to_json(plan, draft) for plan in plans]}
+            if dry_run:
+                return result
+            for plan in plans:
+                if not plan.decision.allowed:
+                    tx.record(
+                        Event.REFUSED,
+                        actor=actor,
+                        peer=plan.peer,
+                        code=plan.decision.code,
+                        clause=plan.decision.clause,
+                        agreement=_reference(plan),
+                    )
+            if not allowed or (len(allowed) < len(plans) and not permitted_only):
+                # Returned, not raised: the refusals above are part of this transaction.
+                return {**result, "refused": True}
+            for plan in allowed:
+                await self._queue(tx, draft, plan, actor)
+            await self._mark_replied(tx, draft)
+            return result
+
+        result: JsonObject = await self.ledger.do(job)
+        return result
+
+    async def _queue(self, tx: Transaction, draft: Draft, plan: Plan, actor: str) -> None:
+        """Store the message and seal it if a prekey lives."""
+        peer = plan.peer
+        statement = state_for(draft, plan)
+        case_id = tx.secrets.case_id(draft.read.case)
+        await tx.use_case(case_id)
+        context = Context(
+            case_id=case_id,
+            agreement=statement.agreement,
+            draft=tx.secrets.wrap(case_id, encode_statement(statement), f"draft {draft.id}"),
+            leaf={"actor": actor},
+        )
+        state = State(tx.window(peer))
+        state = await step(tx, self.queues, state, Submitted(draft.id, tx.now), context)
+        for blob in () if ATTACHMENTS in plan.withheld else draft.blobs:
+            tx.changes.add("put_blob", blob.h, peer, draft.id, "out", blob.length, 0, None)
+        if plan.agreement is not None:
+            blobs = () if ATTACHMENTS in plan.withheld else draft.blobs
+            await self._seal(tx, state, Sealing(draft.read, blobs, statement, plan.agreement, actor))
+
+    async def _seal(self, tx: Transaction, state: State, sealing: Sealing) -> None:
+        """Steps S2 to S6, where a prekey lives; else the statement waits."""
+        peer, agreement, statement = state.window.peer, sealing.agreement, sealing.statement
+        bundle = self.registry.prekeys.get(peer)
+        prekey = None if bundle is None else bundle.live(tx.now)
+        if prekey is None:
+            tx.after.append(lambda: self.queues.queue(peer).want_prekeys())
+            return
+        attempt, seq = next_attempt(state)
+        now = tx.now.replace(microsecond=0)
+        core = Core(
+            network=self.registry.network,
+            id=sealing.header.id,
+            attempt=attempt,
+            sender=self.registry.me,
+            signing_key=tx.secrets.envelope_key.id,
+            recipient=peer,
+            prekey=prekey.key.id,
+            agreement=agreement_reference(agreement),
+            seq=seq,
+            created=now,
+            expires=prekey.open_until - SEND_MARGIN,
+            lane=LANE_OF_URGENCY[sealing.header.urgency],
+            blobs=sealing.blobs,
+            kc=b"",
+        )
+        case_id = tx.secrets.case_id(sealing.header.case)
+        leaf = tx.reserve(Event.SEALED)
+        item = SealItem(leaf, core, encode_statement(statement), prekey.key, case_id)
+        ((sealed, wrapped),) = await tx.secrets.seal([item])
+        tx.changes.add("put_envelope", sealed.digest, peer, sealed.document, sealed.body, wrapped)
+        await tx.count(agreement.digest, statement.clause, self.registry.me, now.strftime("%Y-%m-%d"))
+        context = Context(
+            reserved=leaf,
+            leaf={
+                "actor": sealing.actor,
+                "agreement": agreement_ref(agreement.id, agreement.version),
+                "clause": statement.clause,
+                "commitment": statement.parts[0].digest,
+            },
+            agreement=agreement.digest,
+            lane=core.lane,
+            envelope=(sealed.document, sealed.body),
+        )
+        await step(tx, self.queues, state, Sealed(sealed.digest, core.expires, tx.now), context)
+
+    async def _mark_replied(self, tx: Transaction, draft: Draft) -> None:
+        """The incoming message that this one replies to is answered now."""
+        ident = draft.read.in_reply_to
+        if ident is None:
+            return
+        for peer in draft.read.recipients:
+            await tx.load_incoming(peer, [ident])
+            for row in tx.incoming[peer, ident].values():
+                state = State(tx.window(peer), incoming=row.record)
+                await step(tx, self.queues, state, Replied(tx.now), Context(case_id=row.case_id))
+
+    # -- again
+
+    async def seal_waiting(self, peer: NodeId, limit: int = 64) -> int:
+        """Seal messages of a peer that wait unsealed, under the agreement that serves now. Returns how many waited."""
+        rows = await self.ledger.store.read("outgoing_unsealed", peer, limit)
+        idents = [str(ident) for (ident,) in rows]
+        if not idents:
+            return 0
+
+        async def job(tx: Transaction) -> None:
+            await tx.load_outgoing(peer, idents)
+            for ident in idents:
+                await self._seal_again(tx, tx.outgoing[peer, ident])
+
+        await self.ledger.do(job)
+        return len(idents)
+
+    async def _seal_again(self, tx: Transaction, row: OutgoingRow) -> None:
+        record = row.record
+        if record.digest is not None or record.status is not Status.QUEUED or row.draft is None:
+            return
+        await tx.use_case(row.case_id)
+        encoded = tx.secrets.unwrap(row.case_id, row.draft, f"draft {record.id}")
+        statement = parse_statement(encoded)
+        state = State(tx.window(record.peer), outgoing=record)
+        header, blobs, exchange = self._read_again(statement, record.peer, tx.now)
+        refusal = Decision(False, None, None, statement.clause, "agreement.unknown")  # noqa: FBT003
+        for installed in self.registry.agreements_with(record.peer):
+            agreement = self.registry.serving(installed.digest)
+            if agreement is None:
+                continue
+            used = await tx.used_today(agreement.digest, self.registry.me, tx.now.strftime("%Y-%m-%d"))
+            decision = decide(agreement, exchange, used, statement.clause)
+            if decision.allowed:
+                again = replace(statement, agreement=agreement.digest)
+                await self._seal(tx, state, Sealing(header, blobs, again, agreement, "node"))
+                return
+            refusal = decision
+        event = Cancelled(refusal.code or "agreement.unknown", tx.now)
+        await step(tx, self.queues, state, event, Context(leaf={"clause": refusal.clause}))
+
+    def _read_again(
+        self, statement: Statement, peer: NodeId, now: datetime
+    ) -> tuple[Header, tuple[BlobRef, ...], Exchange]:
+        """A stored statement as agreements judge it; what was withheld stays withheld."""
+        header = read_header(statement.header(), self.book)
+        named = list(zip(header.parts, statement.parts[1:], strict=True))
+        values = {name: part.value(name) for name, part in named if part.text is not None}
+        withheld = tuple((name, part.clause or "") for name, part in named if part.text is None)
+        content = self.book.join(header.schema, values, header.attachments)
+        files = values.get(ATTACHMENTS)
+        blobs = blob_refs([item for item in files if isinstance(item, dict)]) if isinstance(files, list) else ()
+        return header, blobs, make_exchange(header, peer, now, content, withheld, tuple(values), blobs)
+
+    # -- from peers
+
+    async def take_answers(self, peer: NodeId, documents: Sequence[tuple[Answers, bytes]], ids: dict[str, str]) -> None:
+        """Apply verified answers; ``ids`` gives the message of each digest that was sent."""
+
+        async def job(tx: Transaction) -> None:
+            await tx.load_outgoing(peer, set(ids.values()))
+            for answers, data in documents:
+                tx.changes.add("put_answer", answers.digest, peer, data)
+                for item in answers.items:
+                    ident = ids.get(item.digest)
+                    if ident is None:
+                        continue
+                    row = tx.outgoing.get((peer, ident))
+                    context = Context(answer=answers.digest)
+                    if row is not None and item.code in RESEAL and row.record.digest == item.digest:
+                        context.draft = await self._recover_draft(tx, row)
+                    state = State(tx.window(peer), outgoing=None if row is None else row.record)
+                    event = Answered(item.digest, item.outcome, item.log_index, tx.now, item.code, item.clause)
+                    await step(tx, self.queues, state, event, context)
+                    if item.outcome is Outcome.COMPLETE:
+                        await self._mark_blobs(tx, peer, ident)
+
+        await self.ledger.do(job)
+
+    async def _recover_draft(self, tx: Transaction, row: OutgoingRow) -> bytes:
+        """The statement of an envelope that must be sealed again, under its case's key."""
+        record = row.record
+        envelope, wrapped = await stored_envelope(tx.store, record.digest or Digest(""))
+        await tx.use_case(row.case_id)
+        cek = tx.secrets.unwrap(row.case_id, wrapped, envelope.digest)
+        try:
+            encoded = open_body(envelope, cek)
+        except PeerError:
+            raise IntegrityError("store.corrupt", "own envelope") from None
+        return tx.secrets.wrap(row.case_id, encoded, f"draft {record.id}")
+
+    async def _mark_blobs(self, tx: Transaction, peer: NodeId, ident: str) -> None:
+        for h, length, whole in await tx.store.read("blobs_of", peer, ident, "out"):
+            if not whole:
+                tx.changes.add("put_blob", h, peer, ident, "out", length, 1, None)
+
+    async def mark_sent(self, peer: NodeId, ids: Sequence[str]) -> None:
+        """The envelopes left, and no answer came with them."""
+
+        async def job(tx: Transaction) -> None:
+            await tx.load_outgoing(peer, ids)
+            for ident in ids:
+                row = tx.outgoing.get((peer, ident))
+                if row is not None and row.record.status is Status.QUEUED:
+                    await step(tx, self.queues, State(tx.window(peer), outgoing=row.record), Sent(tx.now), Context())
+
+        await self.ledger.do(job)
+
+    async def tick(self, peer: NodeId, rows: Sequence[OutgoingRow]) -> None:
+        """Give back to their officers what waited too long."""
+
+        async def job(tx: Transaction) -> None:
+            for row in rows:
+                tx.outgoing.setdefault((peer, row.record.id), row)
+                state = State(tx.window(peer), outgoing=tx.outgoing[peer, row.record.id].record)
+                await step(tx, self.queues, state, Tick(tx.now), Context())
+
+        await self.ledger.do(job)
+
+    async def cancel(self, peer: NodeId, idents: Sequence[str], code: str) -> None:
+        """Take messages back that were not accepted yet."""
+
+        async def job(tx: Transaction) -> None:
+            await tx.load_outgoing(peer, idents)
+            for ident in idents:
+                row = tx.outgoing.get((peer, ident))
+                if row is not None:
+                    state = State(tx.window(peer), outgoing=row.record)
+                    await step(tx, self.queues, state, Cancelled(code, tx.now), Context())
+
+        await self.ledger.do(job)
+
+
+def _reference(plan: Plan) -> str | None:
+    decision = plan.decision
+    if decision.agreement is None or decision.version is None:
+        return None
+    return agreement_ref(decision.agreement, decision.version)
