@@ -148,8 +148,8 @@ class Secrets(Protocol):
     def case_id(self, case: str) -> str:
         """The keyed hash that stands for a case number at rest."""
 
-    def new_case_key(self) -> bytes:
-        """A fresh case key, wrapped under the master key."""
+    def new_case_key(self, case_id: str) -> bytes:
+        """A fresh case key, wrapped under the master key and bound to its case."""
 
     def learn_case_key(self, case_id: str, wrapped: bytes) -> None:
         """Unwrap a case key for use. Raises ``IntegrityError`` store.corrupt."""

@@ -304,13 +304,13 @@ class Keyring:
             case.encode(), key=self._secrets["index"], digest_size=16, person=b"fpx1-case"
         ).hexdigest()
 
-    def new_case_key(self) -> bytes:
+    def new_case_key(self, case_id: str) -> bytes:
         """See ``ports.Secrets``."""
-        return encrypt(self._secrets["master"], self._random(KEY_BYTES), "fpx1-casekey", self._random(NONCE_BYTES))
+        return encrypt(self._secrets["master"], self._random(KEY_BYTES), f"case {case_id}", self._random(NONCE_BYTES))
 
     def learn_case_key(self, case_id: str, wrapped: bytes) -> None:
         """See ``ports.Secrets``."""
-        key = decrypt(self._secrets["master"], wrapped, "fpx1-casekey")
+        key = decrypt(self._secrets["master"], wrapped, f"case {case_id}")
         if key is None:
             raise IntegrityError("store.corrupt", "case key")
         self._cases[case_id] = key

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from datetime import datetime
 
-    from exchange.core.keys import Card
+    from exchange.core.keys import Authority
 
 MAX_PARTIES: Final = 8
 MAX_CLAUSES: Final = 64
@@ -257,23 +257,22 @@ def _check_sense(agreement: Agreement) -> None:
 
 
 def verify_agreement(
-    document: UnverifiedDocument, network: str, authority_of: Callable[[NodeId], Card | None]
+    document: UnverifiedDocument, network: str, authority_of: Callable[[NodeId, Digest], Authority | None]
 ) -> Agreement:
     """Turn a signed document into an agreement: every party's authority, as its card chain has it, signed.
 
-    ``authority_of`` gives the card held of a node. Raises ``PeerError``: as ``read_agreement``, key.wrong_network,
-    card.unknown, card.chain (the party's fingerprint is not in its card's lineage), key.threshold.
+    ``authority_of`` gives the authority of that fingerprint in the card chain of a node, so that an agreement stays
+    installable after its authority took new keys. Raises ``PeerError``: as ``read_agreement``, key.wrong_network,
+    card.chain (the party's fingerprint is not in the chain of its cards held here), key.threshold.
     """
     agreement = read_agreement(document)
     if agreement.network != network:
         raise PeerError("key.wrong_network", "agreement.network")
     for party in agreement.parties:
-        card = authority_of(party.node)
-        if card is None:
-            raise PeerError("card.unknown", party.node)
-        if party.authority not in card.lineage:
+        authority = authority_of(party.node, party.authority)
+        if authority is None:
             raise PeerError("card.chain", party.node)
-        if not card.authority.approves(document):
+        if not authority.approves(document):
             raise PeerError("key.threshold", f"authority of {party.node}")
     return agreement
 

@@ -33,7 +33,9 @@ if TYPE_CHECKING:
 MAX_ANSWER_ITEMS: Final = 256
 MAX_MISSING: Final = 64
 _CODE_CHARS: Final = 48
-_CODE: Final = re.compile(r"[a-z]{1,16}\.[a-z0-9_]{1,31}")  # shown to people and written to logs: never free text
+_CODE: Final = re.compile(
+    r"[a-z]{1,16}\.[a-z][a-z0-9_]{0,30}"
+)  # as core.audit; shown to people and written to logs: never free text
 
 
 class Outcome(StrEnum):

@@ -184,7 +184,7 @@ def parse_core(data: bytes) -> Core:
         prekey=KeyId(to.digest("prekey")),
         agreement=AgreementRef(
             AgreementId(agreement.text("id", max_chars=64, pattern=wire.AGREEMENT_ID)),
-            agreement.integer("version", low=1),
+            agreement.integer("version", low=1, high=9999),
             agreement.digest("digest"),
         ),
         seq=to.integer("seq", low=1),

@@ -37,7 +37,7 @@ LANE_OF_URGENCY: Final = {"urgent_8h": "alert", "urgent_3d": "normal", "normal_7
 
 
 class PrekeyState(Enum):
-    """What became of a prekey of ours."""
+    """What became of a prekey of ours; one that does not serve ``created`` is unknown for this message."""
 
     LIVE = "live"
     GONE = "gone"
@@ -77,6 +77,7 @@ class Header:
     parts: tuple[str, ...]
     network: str
     schema_digest: Digest
+    attachments: int
 
     @property
     def references(self) -> tuple[MessageId, ...]:
@@ -149,6 +150,7 @@ def read_header(value: JsonObject, book: SchemaBook) -> Header:
         parts=fields.texts("parts", high=16),
         network=fields.text("network"),
         schema_digest=fields.digest("schema_digest"),
+        attachments=fields.integer("attachments"),
     )
 
 
@@ -216,10 +218,9 @@ def _read_parts(
     statement: Statement, header: Header, book: SchemaBook
 ) -> tuple[JsonObject, tuple[JsonObject, ...], tuple[tuple[str, str], ...]]:
     """Step R17: every part that is there is valid by its own piece of the schema; then content is put together."""
-    if header.schema not in book.kinds:
-        raise PeerError("schema.unknown", "R17")
     if header.schema_digest != book.digest(header.schema):
         raise PeerError("schema.digest", "R17")
+    book.check_parts(header.schema, header.parts, header.attachments)
     values: dict[str, JsonValue] = {}
     withheld: list[tuple[str, str]] = []
     attachments: tuple[JsonObject, ...] = ()
@@ -227,13 +228,12 @@ def _read_parts(
         if part.text is None:
             withheld.append((name, part.clause or ""))
             continue
-        value = part.value(name)
+        values[name] = value = part.value(name)
         if name == ATTACHMENTS:
             attachments = book.validate_attachments(value)
         else:
             book.validate_part(header.schema, name, value)
-            values[name] = value
-    return book.join(header.schema, values, len(attachments)), attachments, tuple(withheld)
+    return book.join(header.schema, values, header.attachments), attachments, tuple(withheld)
 
 
 def _check_blobs(core: Core, attachments: tuple[JsonObject, ...]) -> None:
@@ -246,11 +246,14 @@ def _check_blobs(core: Core, attachments: tuple[JsonObject, ...]) -> None:
         raise PeerError("envelope.inner", "R15 blobs")
 
 
-def admit(envelope: SignedEnvelope, cek: bytes, agreement: Agreement, reception: Reception) -> Message:
-    """Steps R11 to R19 (R18, references, needs the store and is core.relay's).
+def admit(envelope: SignedEnvelope, cek: bytes | None, agreement: Agreement, reception: Reception) -> Message:
+    """Steps R10 to R19 (R18, references, needs the store and is core.relay's).
 
-    ``cek`` is the content key that R10 opened; ``agreement`` what ``check_route`` returned. Raises ``PeerError``.
+    ``cek`` is the content key that the key holder opened, None where it could not; ``agreement`` what
+    ``check_route`` returned. Raises ``PeerError``.
     """
+    if cek is None:
+        raise PeerError("envelope.open", "R10")
     core = envelope.core
     statement = parse_statement(open_body(envelope, cek))
     header = read_header(statement.header(), reception.book)

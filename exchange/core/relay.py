@@ -64,7 +64,7 @@ if TYPE_CHECKING:
 
 MAX_ATTEMPTS: Final = 16  # a re-sealed message has waited a week each time
 MAX_RANGES: Final = 1_024  # gaps that one peer may keep open here
-MAX_HELD: Final = 256  # messages of one peer that wait here; what fills their gaps never waits itself
+MAX_HELD: Final = 1_024  # messages of one peer that wait here for others
 MAX_WAIT: Final = timedelta(days=35)  # an unsealed or unanswered message comes back to its officer after this
 
 TRANSIENT: Final = frozenset(
@@ -104,6 +104,14 @@ def find_repeat(prior: Iterable[Incoming], attempt: int, digest: Digest) -> Inco
         if record.status in DELIVERED or record.status is Status.HELD:
             accepted = record
     return accepted
+
+
+def is_overfull(state: State, seq: int) -> bool:
+    """Whether the peer keeps too many gaps or waiting messages open to take this number; asked before a key is used."""
+    window = state.window
+    if seq == window.through + 1 or window.has(seq):
+        return False
+    return len(window.above) >= MAX_RANGES or len(state.held) >= MAX_HELD
 
 
 # -- the machine -----------------------------------------------------------------------------------
@@ -240,8 +248,6 @@ def _returned(state: State, status: Status, code: str, now: datetime) -> tuple[S
 
 def _received(state: State, event: Received) -> tuple[State, Effects]:
     window = state.window
-    if len(window.above) >= MAX_RANGES and not window.has(event.seq) and event.seq != window.through + 1:
-        return state, (Defer(event.digest, "relay.quota"),)
     # Repeats were answered in R6, so a number in use belongs to another message, or was voided.
     taken = window.has(event.seq) or any(item.seq == event.seq for item in state.held)
     incoming = Incoming(
@@ -258,8 +264,6 @@ def _received(state: State, event: Received) -> tuple[State, Effects]:
         waits_for=event.absent,
     )
     if incoming.code is None and event.absent and window.has_gap_below(event.seq):
-        if len(state.held) >= MAX_HELD:
-            return state, (Defer(event.digest, "relay.quota"),)
         held = (*state.held, incoming)
         return replace(state, incoming=incoming, held=held), (
             Record(Log.HELD, event.digest),
@@ -290,30 +294,32 @@ def _settle(incoming: Incoming, now: datetime) -> tuple[Incoming, Effects]:
 
 
 def _release(state: State, arrived: MessageId | None, now: datetime) -> tuple[State, Effects]:
-    """Look at the held messages again, after ``arrived`` came or a number was consumed."""
+    """Look at held messages again, after ``arrived`` came or a number was consumed; the settled stay in ``held``."""
     effects: list[Effect] = []
-    held = [
-        replace(item, waits_for=tuple(other for other in item.waits_for if other != arrived)) for item in state.held
-    ]
+    held = [_without(item, arrived) for item in state.held]
     window = state.window
-    ready = True
-    while ready:
-        ready = False
-        for item in held:
+    progress = True
+    while progress:
+        progress = False
+        for at in range(len(held)):
+            item = held[at]
             if item.status is not Status.HELD or (item.waits_for and window.has_gap_below(item.seq)):
                 continue
             done, more = _settle(replace(item, code="envelope.reference") if item.waits_for else item, now)
             effects += more
-            window = window.consume(item.seq)
-            held = [
-                done
-                if other is item
-                else replace(other, waits_for=tuple(i for i in other.waits_for if i != item.id or done.code))
-                for other in held
-            ]
-            ready = True
-            break
+            window = window.consume(done.seq)
+            held[at] = done
+            if done.code is None:
+                held = [_without(other, done.id) for other in held]
+            progress = True
     return replace(state, window=window, held=tuple(held)), tuple(effects)
+
+
+def _without(item: Incoming, arrived: MessageId | None) -> Incoming:
+    """The record, not waiting for ``arrived`` any more."""
+    if arrived not in item.waits_for:
+        return item
+    return replace(item, waits_for=tuple(other for other in item.waits_for if other != arrived))
 
 
 def _voided(state: State, event: Voided) -> tuple[State, Effects]:
@@ -323,7 +329,7 @@ def _voided(state: State, event: Voided) -> tuple[State, Effects]:
         # that comes a second time is a repeat: answered from the store, it does not come here.)
         refusal = Answer(event.digest, Outcome.REFUSED, "envelope.void")
         return state, (Record(Log.VOID_REFUSED, event.digest, "envelope.void"), refusal)
-    if len(window.above) >= MAX_RANGES and event.seq != window.through + 1:
+    if is_overfull(state, event.seq):
         return state, (Defer(event.digest, "relay.quota"),)
     # A message held under that number has no answer yet, so its sender may still take it back.
     effects: list[Effect] = [Record(Log.VOID_RECEIVED, event.digest), Answer(event.digest, Outcome.ACCEPTED)]

@@ -46,7 +46,7 @@ TRAINING_PREFIX: Final = "training-"
 MAX_DEPTH: Final = 32  # deeper than any schema of ours; far below the parser's recursion limit
 MAX_SAFE_INTEGER: Final = 2**53 - 1  # RFC 8259 section 6: what every implementation reads alike
 MAX_DOCUMENT_BYTES: Final = 262_144  # an agreement of three parties with post-quantum signatures is about 60 KB
-MAX_SIGNATURES: Final = 32
+MAX_SIGNATURES: Final = 72  # eight parties with nine authority keys each
 MAX_KEY_CHARS: Final = 32  # a language tag, with room
 
 NODE_ID: Final = re.compile(r"[a-z]{2}-[a-z0-9]{1,16}")
@@ -104,6 +104,9 @@ _DECODER: Final = json.JSONDecoder(
 )
 
 
+_ENCODER: Final = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+
+
 def _is_deeper(data: bytes, max_depth: int) -> bool:
     """Whether brackets outside strings nest deeper than ``max_depth``; each round peels exactly the innermost level.
 
@@ -149,7 +152,7 @@ def parse_json(data: bytes, *, max_bytes: int, max_depth: int = MAX_DEPTH) -> Js
 
 def encode_json(value: JsonValue | Mapping[str, object]) -> bytes:
     """Write compact UTF-8 JSON, members in the order given. ``ValueError`` on NaN or infinity."""
-    return json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode("utf-8")
+    return _ENCODER.encode(value).encode("utf-8")
 
 
 # -- base64, times, digests ------------------------------------------------------------------------
@@ -175,7 +178,7 @@ def parse_base64(text: str, where: str = "") -> bytes:
 
 def encode_time(moment: datetime) -> str:
     """Write an aware time as UTC in whole seconds, for example ``2026-11-23T00:27:37Z``."""
-    return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ").zfill(20)
+    return moment.astimezone(UTC).isoformat(timespec="seconds")[:19] + "Z"
 
 
 def parse_time(text: str, where: str = "") -> datetime:
@@ -183,7 +186,7 @@ def parse_time(text: str, where: str = "") -> datetime:
     if not _TIME.fullmatch(text):
         raise PeerError("wire.bad_time", where)
     try:
-        return datetime.strptime(text, "%Y-%m-%dT%H:%M:%SZ").replace(tzinfo=UTC)
+        return datetime.fromisoformat(text)
     except ValueError:
         raise PeerError("wire.bad_time", where) from None
 
@@ -393,9 +396,11 @@ def pae(payload_type: str, payload: bytes) -> bytes:
 
 
 def parse_signed_document(
-    data: bytes, expect: str | None = None, *, max_bytes: int = MAX_DOCUMENT_BYTES
+    data: bytes, expect: str | None = None, *, max_bytes: int = MAX_DOCUMENT_BYTES, min_signatures: int = 1
 ) -> UnverifiedDocument:
     """Read a DSSE envelope; ``expect`` names the only payload type wanted here.
+
+    ``min_signatures`` is 0 only for drafts on their way to be signed.
 
     Raises ``PeerError``: as ``parse_json`` and ``Fields``, wire.unknown_type, wire.wrong_type.
     """
@@ -403,7 +408,7 @@ def parse_signed_document(
     payload_type = fields.text("payloadType", max_chars=96, pattern=_MEDIA_TYPE)
     payload = fields.bytes("payload", max_bytes=max_bytes)
     signatures: list[Signature] = []
-    for item in fields.each("signatures", low=1, high=MAX_SIGNATURES):
+    for item in fields.each("signatures", low=min_signatures, high=MAX_SIGNATURES):
         signatures.append(
             Signature(KeyId(item.text("keyid", max_chars=64, pattern=HEX_256)), item.bytes("sig", max_bytes=8192))
         )

@@ -124,8 +124,7 @@ def _queue_answer(tx: Transaction, state: State, effect: Answer, index: int | No
     peer = state.window.peer
     records = [record for record in (state.incoming, *state.held) if record and record.digest == effect.digest]
     message = (records[0].id, records[0].attempt) if records else None
-    void_seq = None if records else 0
-    tx.answers.setdefault(peer, []).append(PendingAnswer(item, message, void_seq))
+    tx.answers.setdefault(peer, []).append(PendingAnswer(item, message))
 
 
 async def _send_void(tx: Transaction, queues: Queues, peer: Any, effect: SendVoid) -> None:  # noqa: ANN401 - a NodeId

@@ -22,7 +22,7 @@ from exchange.core.audit import Event, Leaf, LogBatch, needs_clock_step
 from exchange.core.delivery import Window
 from exchange.core.errors import LocalError, PeerError
 from exchange.core.merkle import Frontier, restore_frontier
-from exchange.core.wire import DocumentType, NodeId, encode_signed_document, parse_time
+from exchange.core.wire import DocumentType, NodeId, encode_signed_document, encode_time, parse_time
 from exchange.node.records import (
     IncomingRow,
     OutgoingRow,
@@ -53,11 +53,10 @@ MAX_KNOWN_CASES: Final = 4096
 
 @dataclass(frozen=True, slots=True)
 class PendingAnswer:
-    """An answer that the end of the transaction signs: to an incoming row (id and attempt), or to a void (seq)."""
+    """An answer that the end of the transaction signs: to an incoming row (id, attempt), else to a void or a rival."""
 
     item: AnswerItem
     message: tuple[str, int] | None = None
-    void_seq: int | None = None
 
 
 @dataclass(slots=True)
@@ -136,10 +135,10 @@ class Transaction:
             if len(self.known_cases) < MAX_KNOWN_CASES:
                 self.known_cases.add(case_id)
             return
-        wrapped = self.secrets.new_case_key()
+        wrapped = self.secrets.new_case_key(case_id)
         self.secrets.learn_case_key(case_id, wrapped)
         self.new_cases.add(case_id)
-        self.changes.add("put_case", case_id, wrapped, encode_now(self.now))
+        self.changes.add("put_case", case_id, wrapped, encode_time(self.now))
 
     async def used_today(self, agreement: str, sender: str, day: str) -> dict[str, int]:
         """Messages counted by clause."""
@@ -184,7 +183,7 @@ class Transaction:
         for offset, leaf in enumerate(closed.leaves):
             self.changes.add("put_leaf", closed.first + offset, leaf)
         if closed.leaves:
-            last = None if closed.latest is None else encode_now(closed.latest)
+            last = None if closed.latest is None else encode_time(closed.latest)
             self.changes.add("put_log", closed.frontier.size, closed.frontier.encode(), last)
 
     async def _sign_answers(self, peer: NodeId, pending: list[PendingAnswer]) -> None:
@@ -209,13 +208,8 @@ class Transaction:
             if answer.message is not None:
                 row = self.incoming[peer, answer.message[0]][answer.message[1]]
                 self.put_incoming(IncomingRow(row.record, row.case_id, digest))
-            elif answer.void_seq is not None:
-                self.changes.add("put_void", answer.item.digest, peer, answer.void_seq, digest)
-
-
-def encode_now(moment: datetime) -> str:
-    """A time as the store keeps it."""
-    return moment.strftime("%Y-%m-%dT%H:%M:%SZ")
+            else:
+                self.changes.add("put_other_answer", answer.item.digest, peer, digest)
 
 
 class Ledger:

@@ -52,7 +52,7 @@ if TYPE_CHECKING:
     from exchange.ports import Blobs, Clock, Peers, Secrets, Store
 
 REQUEST_WINDOW: Final = timedelta(minutes=15)
-MAX_NONCES: Final = 100_000
+MAX_NONCES: Final = 10_000  # of one peer within the window
 HOUSEKEEPING_SECONDS: Final = 30.0
 CHECKPOINT_SECONDS: Final = 1.0
 PREKEYS_WANTED: Final = timedelta(days=2)  # a partner's bundle that ends sooner is fetched again
@@ -87,7 +87,7 @@ class Node:
     reader: Reader
     delivery: Delivery
     _tasks: list[asyncio.Task[None]] = field(default_factory=list)
-    _nonces: dict[str, datetime] = field(default_factory=dict)
+    _nonces: dict[NodeId, dict[str, datetime]] = field(default_factory=dict)
     _checkpointed: int = 0
 
     # -- life
@@ -177,7 +177,9 @@ class Node:
                 self.queues.queue(peer).want_prekeys()
             rows = [outgoing_from_row(row) for row in await self.outside.store.read("outgoing_open", peer, 256)]
             await self.sender.tick(peer, rows)
-        self._nonces = {nonce: time for nonce, time in self._nonces.items() if now - time < 2 * REQUEST_WINDOW}
+        for peer_id, nonces in self._nonces.items():
+            fresh = {nonce: time for nonce, time in nonces.items() if now - time < 2 * REQUEST_WINDOW}
+            self._nonces[peer_id] = fresh
 
     async def _keep_checkpoints(self) -> None:
         while True:
@@ -228,11 +230,14 @@ class Node:
         request = verify_request(
             document, card, self.me, method=method, path=path, body=body, now=now, window=REQUEST_WINDOW
         )
-        if request.nonce in self._nonces:
+        if now >= card.expires:
+            raise PeerError("card.expired", "request")
+        nonces = self._nonces.setdefault(sender, {})
+        if request.nonce in nonces:
             raise PeerError("request.replayed", "request.nonce")
-        if len(self._nonces) >= MAX_NONCES:
+        if len(nonces) >= MAX_NONCES:
             raise PeerError("relay.busy", "request")
-        self._nonces[request.nonce] = now
+        nonces[request.nonce] = now
         self.queues.queue(sender).contact()
         return sender
 

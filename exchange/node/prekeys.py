@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Final
 
 from exchange.core import wire
 from exchange.core.audit import Event
+from exchange.core.envelope import MAX_CLOCK_SKEW
 from exchange.core.gate import PrekeyState
 from exchange.core.keys import Prekey, PrekeyBundle, PrekeyClass, encode_prekeys
 from exchange.core.wire import DocumentType, KeyId, encode_signed_document
@@ -38,22 +39,30 @@ class Prekeys:
     registry: Registry
     ledger: Ledger
     secrets: Secrets
-    _open_until: dict[KeyId, datetime] = field(default_factory=dict)
+    _live: dict[KeyId, tuple[datetime, datetime, datetime]] = field(default_factory=dict)
     _gone: set[KeyId] = field(default_factory=set)
 
     async def load(self, store: Store) -> None:
         """Read what was published and what was destroyed."""
-        for ident, _, open_until, destroyed in await store.read("prekeys"):
+        for ident, use_from, use_until, open_until, destroyed in await store.read("prekeys"):
             if destroyed:
                 self._gone.add(KeyId(ident))
             else:
-                self._open_until[KeyId(ident)] = wire.parse_time(open_until)
+                times = (wire.parse_time(use_from), wire.parse_time(use_until), wire.parse_time(open_until))
+                self._live[KeyId(ident)] = times
 
-    def state(self, prekey: KeyId) -> PrekeyState:
-        """Step R9: live, gone, or never ours."""
-        if prekey in self._open_until:
-            return PrekeyState.LIVE
-        return PrekeyState.GONE if prekey in self._gone else PrekeyState.UNKNOWN
+    def state(self, prekey: KeyId, created: datetime) -> PrekeyState:
+        """Step R9: live for a message created then, gone, or never ours.
+
+        The key's day bounds ``created``: a sender cannot choose a time that suits another agreement version, another
+        day's quota or a signing key that has expired since.
+        """
+        if prekey in self._gone:
+            return PrekeyState.GONE
+        times = self._live.get(prekey)
+        if times is None or not times[0] - MAX_CLOCK_SKEW <= created < times[1] + MAX_CLOCK_SKEW:
+            return PrekeyState.UNKNOWN
+        return PrekeyState.LIVE
 
     async def keep_house(self, now: datetime) -> None:
         """Publish what is needed for the days ahead, destroy what is over."""
@@ -61,7 +70,7 @@ class Prekeys:
         last = max((entry.use_until for entry in held.prekeys), default=now) if held else now
         if held is None or last < _midnight(now) + timedelta(days=DAYS_AHEAD + 1):
             await self._publish(now, held)
-        over = [key for key, until in self._open_until.items() if now >= until]
+        over = [key for key, (_, _, until) in self._live.items() if now >= until]
         if over:
             await self._destroy(over)
 
@@ -96,7 +105,8 @@ class Prekeys:
             )
             add_document(tx.changes, bundle, data, tx.now)
             for entry in fresh:
-                tx.changes.add("put_prekey", entry.key.id, serial, wire.encode_time(entry.open_until), 0)
+                times = (entry.use_from, entry.use_until, entry.open_until)
+                tx.changes.add("put_prekey", entry.key.id, *map(wire.encode_time, times), 0)
             tx.after.append(lambda: self._keep(bundle, data))
 
         await self.ledger.do(job)
@@ -104,7 +114,7 @@ class Prekeys:
     def _keep(self, bundle: PrekeyBundle, data: bytes) -> None:
         self.registry.keep(bundle, data)
         for entry in bundle.prekeys:
-            self._open_until.setdefault(entry.key.id, entry.open_until)
+            self._live.setdefault(entry.key.id, (entry.use_from, entry.use_until, entry.open_until))
 
     async def _destroy(self, keys: list[KeyId]) -> None:
         async def job(tx: Transaction) -> None:
@@ -112,15 +122,14 @@ class Prekeys:
                 # First gone, then noted: a crash in between leaves a key that cannot be opened and is destroyed again.
                 await tx.secrets.destroy_prekey(key)
                 tx.record(Event.PREKEY_DESTROYED, subject=wire.Digest(key))
-                until = wire.encode_time(self._open_until[key])
-                tx.changes.add("put_prekey", key, 0, until, 1)
+                tx.changes.add("put_prekey", key, *map(wire.encode_time, self._live[key]), 1)
             tx.after.append(lambda: self._forget(keys))
 
         await self.ledger.do(job)
 
     def _forget(self, keys: list[KeyId]) -> None:
         for key in keys:
-            self._open_until.pop(key, None)
+            self._live.pop(key, None)
             self._gone.add(key)
 
 

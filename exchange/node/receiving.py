@@ -112,6 +112,8 @@ class Receiver:
         card = self.registry.cards.get(sender)
         if card is None:
             raise PeerError("envelope.unknown_sender", "R4")
+        if self.clock.now() >= card.expires:
+            raise PeerError("card.expired", "R4")
         if sender in self.registry.blocked:
             raise PeerError("envelope.blocked", "R4")
         return card
@@ -153,9 +155,9 @@ class Receiver:
     async def _take_equivocation(
         self, tx: Transaction, envelope: SignedEnvelope, error: PeerError, reply: Reply
     ) -> None:
-        """Keep both, tell the operator, refuse once with a signature; a flood of the same costs one look-up each."""
-        if await tx.store.read("envelope", envelope.digest):
-            reply.deferred.append((envelope.digest, error.code))
+        """Keep both, tell the operator, refuse with one signature; a repeat gets the same document."""
+        if rows := await tx.store.read("other_answer", envelope.digest):
+            reply.answers += [data for (data,) in rows]
             return
         peer = envelope.core.sender
         index = tx.record(Event.EQUIVOCATION, peer=peer, subject=envelope.digest, code=error.code)
@@ -172,7 +174,7 @@ class Receiver:
             book=self.book,
             agreement=agreement,
             rival=self.registry.has_rival(core.agreement.id, core.agreement.version, core.agreement.digest),
-            prekey=self.prekeys.state(core.prekey),
+            prekey=self.prekeys.state(core.prekey, core.created),
             used_today={} if agreement is None else await tx.used_today(agreement.digest, core.sender, day),
             now=tx.now,
         )
@@ -265,9 +267,14 @@ class Receiver:
         )
 
     async def _take_void(self, tx: Transaction, void: Void, reply: Reply) -> None:
-        for (answer,) in await tx.store.read("void", void.digest):
-            reply.answers += [data for (data,) in await tx.store.read("answer", answer)]
+        if rows := await tx.store.read("other_answer", void.digest):
+            reply.answers += [data for (data,) in rows]
             return
+        # Where the message itself was answered, that answer goes out again beside the refusal of the void.
+        await tx.load_incoming(void.sender, [void.id])
+        for row in tx.incoming[void.sender, void.id].values():
+            if row.answer is not None:
+                reply.answers += [data for (data,) in await tx.store.read("answer", row.answer)]
         context = Context(leaf={"code": None}, deferred=reply.deferred)
         event = Voided(void.seq, void.digest, tx.now)
         await step(tx, self.queues, self._state(tx, void.sender), event, context)

@@ -10,9 +10,9 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from exchange.core import wire
-from exchange.core.agreements import Agreement, read_agreement, verify_agreement
+from exchange.core.agreements import Agreement, verify_agreement
 from exchange.core.errors import IntegrityError, PeerError
-from exchange.core.keys import Card, PrekeyBundle, read_card, verify_card, verify_prekeys
+from exchange.core.keys import Authority, Card, PrekeyBundle, read_card, verify_card, verify_prekeys
 from exchange.core.wire import Digest, DocumentType, NetworkId, NodeId, parse_signed_document
 
 if TYPE_CHECKING:
@@ -33,6 +33,7 @@ class Registry:
     prekeys: dict[NodeId, PrekeyBundle] = field(default_factory=dict)
     blocked: set[NodeId] = field(default_factory=set)
     bytes_of: dict[Digest, bytes] = field(default_factory=dict)
+    authorities: dict[tuple[NodeId, Digest], Authority] = field(default_factory=dict)
 
     # -- looking up
 
@@ -86,7 +87,7 @@ class Registry:
     def check_agreement(self, data: bytes) -> Agreement:
         """Verify an agreement against the cards held. Raises agreement.conflict beside what core.agreements raises."""
         document = parse_signed_document(data, DocumentType.AGREEMENT)
-        agreement = verify_agreement(document, self.network, self.cards.get)
+        agreement = verify_agreement(document, self.network, self.authority_of)
         if not agreement.names(self.me):
             raise PeerError("agreement.not_party", self.me)
         if self.has_rival(agreement.id, agreement.version, agreement.digest):
@@ -95,6 +96,10 @@ class Registry:
             raise PeerError("agreement.unknown", "the version it supersedes is not installed")
         return agreement
 
+    def authority_of(self, node: NodeId, fingerprint: Digest) -> Authority | None:
+        """The authority of that fingerprint in the chain of a node's cards."""
+        return self.authorities.get((node, fingerprint))
+
     def check_prekeys(self, data: bytes, node: NodeId, now: datetime) -> PrekeyBundle:
         """Verify a prekey bundle of ``node`` against its card and the bundle held."""
         card = self.cards.get(node)
@@ -102,13 +107,17 @@ class Registry:
             raise PeerError("card.unknown", node)
         held = self.prekeys.get(node)
         document = parse_signed_document(data, DocumentType.PREKEYS)
-        return verify_prekeys(document, card, now, 0 if held is None else held.serial)
+        bundle = verify_prekeys(document, card, now, 0 if held is None else held.serial)
+        if held is not None and held.serial == bundle.serial and held.digest != bundle.digest:
+            raise PeerError("prekey.invalid", "prekeys.serial")
+        return bundle
 
     def keep(self, item: Card | Agreement | PrekeyBundle, data: bytes) -> None:
         """Use a document from now on, after its commit."""
         self.bytes_of[item.digest] = data
         if isinstance(item, Card):
             self.cards[item.node] = item
+            self.authorities[item.node, item.authority.fingerprint] = item.authority
         elif isinstance(item, Agreement):
             self.agreements[item.digest] = item
         else:
@@ -138,7 +147,8 @@ async def load_registry(store: Store, network: NetworkId, me: NodeId) -> Registr
     """Everything installed, read from the store and verified again. Raises ``IntegrityError`` store.corrupt."""
     registry = Registry(network, me)
     try:
-        for data, lineage in _current(await store.read("documents", DocumentType.CARD)):
+        for _, _, _, _, lineage, data in await store.read("documents", DocumentType.CARD):
+            # In order of version, so that the newest stays; the older ones name the authorities of the chain.
             document = parse_signed_document(data, DocumentType.CARD)
             card = read_card(document)
             # Its chain was verified when it was installed; an expired card is still needed to name its node.
@@ -147,7 +157,7 @@ async def load_registry(store: Store, network: NetworkId, me: NodeId) -> Registr
             registry.keep(replace(card, lineage=tuple(Digest(item) for item in lineage.split())), data)
         for data, _ in _current(await store.read("documents", DocumentType.AGREEMENT)):
             document = parse_signed_document(data, DocumentType.AGREEMENT)
-            registry.keep(read_agreement(document), data)
+            registry.keep(verify_agreement(document, network, registry.authority_of), data)
         for data, _ in _current(await store.read("documents", DocumentType.PREKEYS)):
             document = parse_signed_document(data, DocumentType.PREKEYS)
             node = NodeId(document.fields("prekeys").text("node"))

@@ -38,8 +38,8 @@ INSERT INTO outbox (digest, peer, lane, seq, id) VALUES (?, ?, ?, ?, ?) ON CONFL
 DELETE FROM outbox WHERE digest = ?;
 -- name: put_answer
 INSERT INTO answers (digest, peer, bytes) VALUES (?, ?, ?) ON CONFLICT (digest) DO NOTHING;
--- name: put_void
-INSERT INTO voids (digest, peer, seq, answer) VALUES (?, ?, ?, ?) ON CONFLICT (digest) DO NOTHING;
+-- name: put_other_answer
+INSERT INTO other_answers (digest, peer, answer) VALUES (?, ?, ?) ON CONFLICT (digest) DO NOTHING;
 -- name: put_blob
 INSERT INTO blobs (h, peer, message, direction, len, whole, secret) VALUES (?, ?, ?, ?, ?, ?, ?)
 ON CONFLICT (h, peer, message, direction) DO UPDATE SET whole = excluded.whole;
@@ -49,7 +49,7 @@ DELETE FROM blobs WHERE h = ? AND direction = 'staged';
 INSERT INTO quotas (agreement, clause, sender, day, used) VALUES (?, ?, ?, ?, ?)
 ON CONFLICT (agreement, clause, sender, day) DO UPDATE SET used = excluded.used;
 -- name: put_prekey
-INSERT INTO prekeys (id, serial, open_until, destroyed) VALUES (?, ?, ?, ?)
+INSERT INTO prekeys (id, use_from, use_until, open_until, destroyed) VALUES (?, ?, ?, ?, ?)
 ON CONFLICT (id) DO UPDATE SET destroyed = excluded.destroyed;
 -- name: put_leaf
 INSERT INTO leaves (seq, leaf) VALUES (?, ?);
@@ -112,8 +112,8 @@ FROM outbox o JOIN envelopes e ON e.digest = o.digest WHERE o.peer = ? ORDER BY 
 SELECT peer, count(*) FROM outbox GROUP BY peer;
 -- name: answer
 SELECT bytes FROM answers WHERE digest = ?;
--- name: void
-SELECT answer FROM voids WHERE digest = ?;
+-- name: other_answer
+SELECT a.bytes FROM other_answers o JOIN answers a ON a.digest = o.answer WHERE o.digest = ?;
 -- name: blobs_of
 SELECT h, len, whole FROM blobs WHERE peer = ? AND message = ? AND direction = ?;
 -- name: blobs_named
@@ -125,7 +125,7 @@ ORDER BY o.rowid LIMIT ?;
 -- name: quotas
 SELECT clause, used FROM quotas WHERE agreement = ? AND sender = ? AND day = ?;
 -- name: prekeys
-SELECT id, serial, open_until, destroyed FROM prekeys;
+SELECT id, use_from, use_until, open_until, destroyed FROM prekeys;
 -- name: leaves
 SELECT seq, leaf FROM leaves WHERE seq >= ? ORDER BY seq LIMIT ?;
 -- name: log

@@ -108,12 +108,11 @@ CREATE TABLE answers (
     bytes BLOB NOT NULL
 ) STRICT;
 
--- Voids of theirs, so that a repeated one gets the same answer.
-CREATE TABLE voids (
-    digest TEXT PRIMARY KEY,
+-- What else was answered, so that a repeat gets the same answer: voids, and rivals of a message (equivocation).
+CREATE TABLE other_answers (
+    digest TEXT PRIMARY KEY,            -- of the void or the rival envelope
     peer TEXT NOT NULL,
-    seq INTEGER NOT NULL,
-    answer TEXT NOT NULL
+    answer TEXT NOT NULL                -- digest of our signed answer
 ) STRICT, WITHOUT ROWID;
 
 -- Evidence files by the digest of their ciphertext; the bytes are in the blob folder.
@@ -141,7 +140,8 @@ CREATE TABLE quotas (
 -- Our published prekeys. The secrets are files; a destroyed one stays listed, so that 'gone' is told from 'never ours'.
 CREATE TABLE prekeys (
     id TEXT PRIMARY KEY,
-    serial INTEGER NOT NULL,
+    use_from TEXT NOT NULL,
+    use_until TEXT NOT NULL,
     open_until TEXT NOT NULL,
     destroyed INTEGER NOT NULL
 ) STRICT, WITHOUT ROWID;
