@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import asyncio
 import ssl
+from collections.abc import AsyncGenerator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
@@ -198,14 +199,18 @@ class _Upload:
     async def pieces(self) -> AsyncIterator[bytes]:
         """The blob in pieces small enough to show progress on a slow line."""
         now = asyncio.get_running_loop().time
+        blob = self._blobs.load(self._h)
         try:
-            async for piece in self._blobs.load(self._h):
+            async for piece in blob:
                 for at in range(0, len(piece), PIECE_BYTES):
                     yield piece[at : at + PIECE_BYTES]
                     self._patience.reschedule(now() + self._timeouts.stall)
         except ExchangeError as error:
             self.failure = error
             raise
+        finally:
+            if isinstance(blob, AsyncGenerator):
+                await blob.aclose()
         self._patience.reschedule(now() + self._timeouts.answer)
 
 
