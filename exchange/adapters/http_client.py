@@ -42,7 +42,7 @@ ANSWER_SECONDS: Final = 90.0  # more than a server takes before it says that it 
 STALL_SECONDS: Final = 60.0
 IDLE_SECONDS: Final = 30.0  # less than a server keeps a silent connection
 CONNECTIONS: Final = 8  # to one peer
-PIECE_BYTES: Final = 65_536
+PIECE_BYTES: Final = 262_144
 _ERROR_BYTES: Final = 4_096
 _OK: Final = 200
 
@@ -179,7 +179,7 @@ class HttpPeers:
                     allow_redirects=False,
                 ) as response:
                     return await _read_answer(response)
-        except (aiohttp.ClientError, OSError) as error:  # TimeoutError is an OSError
+        except (aiohttp.ClientError, OSError, UnicodeError) as error:  # a timeout; a host that cannot be a name
             # aiohttp tells a failure of our own disk as one of the connection.
             if upload is not None and upload.failure is not None:
                 raise upload.failure from None
@@ -258,7 +258,7 @@ def translate(error: Exception) -> PeerError:
         ((ssl.SSLError, aiohttp.ClientSSLError), "tls"),
         (ConnectionRefusedError, "refused"),
         ((ConnectionError, aiohttp.ServerDisconnectedError, aiohttp.ClientPayloadError), "reset"),
-        (aiohttp.InvalidURL, "address"),
+        ((aiohttp.InvalidURL, UnicodeError), "address"),
     )
     for kinds, word in words:
         if isinstance(error, kinds) or isinstance(cause, kinds):
