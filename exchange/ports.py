@@ -160,6 +160,12 @@ class Secrets(Protocol):
     def unwrap(self, case_id: str, wrapped: bytes, bound_to: str) -> bytes:
         """The inverse of ``wrap``. Raises ``IntegrityError`` store.corrupt."""
 
+    def wrap_local(self, secret: bytes, bound_to: str) -> bytes:
+        """Encrypt under the master key, for what belongs to no case yet (staged evidence)."""
+
+    def unwrap_local(self, sealed: bytes, bound_to: str) -> bytes:
+        """The inverse of ``wrap_local``. Raises ``IntegrityError`` store.corrupt."""
+
     async def new_prekey(self) -> PublicKey:
         """Make a prekey; its secret stays here."""
 

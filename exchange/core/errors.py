@@ -245,6 +245,9 @@ CODES: dict[str, Code] = {
     ),
     "input.unknown_attachment": _local("the message has no attachment of that number", "exchange show ID lists them"),
     "input.draft": _local("the draft is not complete", _CORRECT),
+    "input.card": _local(
+        "the card names other keys than this home has", "have the home's own card.unsigned.json signed"
+    ),
     "input.passphrase": _local("the passphrase is wrong", "try again; nothing was changed"),
     "input.no_passphrase": _local(
         "no passphrase was given", "use --passphrase-file, EXCHANGE_PASSPHRASE_FILE or a terminal"

@@ -11,6 +11,7 @@ Rules:
 from __future__ import annotations
 
 import asyncio
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Final
@@ -55,6 +56,7 @@ REQUEST_WINDOW: Final = timedelta(minutes=15)
 MAX_NONCES: Final = 10_000  # of one peer within the window
 HOUSEKEEPING_SECONDS: Final = 30.0
 CHECKPOINT_SECONDS: Final = 1.0
+WATCH_SECONDS: Final = 5.0
 PREKEYS_WANTED: Final = timedelta(days=2)  # a partner's bundle that ends sooner is fetched again
 
 
@@ -93,10 +95,13 @@ class Node:
     # -- life
 
     @classmethod
-    async def load(cls, network: NetworkId, me: NodeId, outside: Outside) -> Node:
-        """Read everything the last process left. Raises ``IntegrityError`` store.*, ``LocalError`` node.card."""
+    async def load(cls, network: NetworkId, me: NodeId, outside: Outside, *, require_card: bool = True) -> Node:
+        """Read everything the last process left. Raises ``IntegrityError`` store.*, ``LocalError`` node.card.
+
+        Only a node that is about to install its first card is loaded without one.
+        """
         registry = await load_registry(outside.store, network, me)
-        if me not in registry.cards:
+        if require_card and me not in registry.cards:
             raise LocalError("node.card", me)
         ledger = Ledger(outside.store, outside.secrets, registry, outside.clock)
         await ledger.load()
@@ -131,6 +136,11 @@ class Node:
         self._tasks.append(asyncio.create_task(self._keep_house()))
         self._tasks.append(asyncio.create_task(self._keep_checkpoints()))
 
+    @property
+    def is_started(self) -> bool:
+        """Whether peers are served."""
+        return bool(self._tasks)
+
     async def stop(self) -> None:
         """Drain: no new sends, a last entry, a last checkpoint, and the files closed."""
         await self.delivery.stop()
@@ -146,9 +156,31 @@ class Node:
 
     async def wait(self) -> None:
         """Return, or raise, when something that must not end has ended."""
-        done, _ = await asyncio.wait([*self._tasks, *self.delivery.tasks], return_when=asyncio.FIRST_COMPLETED)
+        done: set[asyncio.Task[None]] = set()
+        while not done:
+            # Peers come and go: their workers are looked up anew.
+            tasks = [*self._tasks, *self.delivery.tasks]
+            done, _ = await asyncio.wait(tasks, timeout=WATCH_SECONDS, return_when=asyncio.FIRST_COMPLETED)
+        if self.ledger.stopped is not None:
+            raise self.ledger.stopped  # the cause; the others only say that the ledger stopped
         for task in done:
             task.result()
+
+    @asynccontextmanager
+    async def writing(self) -> AsyncIterator[None]:
+        """Let the ledger run and nothing else: for commands at a stopped node. What they wrote is in a checkpoint."""
+        size = self.ledger.frontier.size
+        running = asyncio.create_task(self.ledger.run())
+        try:
+            yield
+        finally:
+            if self.ledger.stopped is None and self.ledger.frontier.size != size:
+                await self.checkpoint()
+            fault = self.ledger.stopped
+            running.cancel()
+            await asyncio.gather(running, return_exceptions=True)
+            if fault is not None:
+                raise fault
 
     async def note(self, event: Event, **fields: Any) -> None:  # noqa: ANN401 - the fields of Leaf
         """Write one entry into the log."""
@@ -311,7 +343,7 @@ class Node:
         else:
             item = self.registry.check_agreement(data)
         await self._install(item, data, actor)
-        for peer in self.registry.partners():
+        for peer in self.registry.partners() if self.is_started else ():  # a node that is not started sends nothing
             self.delivery.start(peer)
             self.queues.queue(peer).contact()
         return item

@@ -75,7 +75,7 @@ class Reader:
         rows = [incoming_from_row(raw) for raw in await self.ledger.store.read("incoming_list", limit)]
         return [await self._incoming_line(row) for row in rows]
 
-    async def _incoming_line(self, row: IncomingRow) -> JsonValue:
+    async def _incoming_line(self, row: IncomingRow) -> JsonObject:
         record = row.record
         line: JsonObject = {
             "id": record.id,
@@ -113,6 +113,14 @@ class Reader:
         }
 
     # -- one message
+
+    async def header(self, ident: str) -> JsonObject:
+        """A received message as the inbox lists it. Raises ``LocalError`` input.unknown_id."""
+        for raw in await self.ledger.store.read("incoming_by_id", ident):
+            row = incoming_from_row(raw)
+            if row.record.status in DELIVERED and row.case_id is not None:
+                return await self._incoming_line(row)
+        raise LocalError("input.unknown_id")
 
     async def show(self, ident: str, actor: str) -> JsonObject:
         """A whole message; for an incoming one this is the event 'opened'. Raises ``LocalError`` input.unknown_id."""

@@ -89,12 +89,15 @@ class Sender:
         actor: str = "operator",
         permitted_only: bool = False,
         dry_run: bool = False,
+        note_refusals: bool | None = None,
     ) -> JsonObject:
         """Judge a draft, and unless it is a dry run, seal it for its recipients.
 
+        ``note_refusals``: whether a refusal becomes an entry of the log; that of a dry run does not unless told to.
         Returns {id, recipients[]: {to, allowed, agreement, clause, code, reason, parts, withheld}}. Raises
         ``PeerError`` with the code of the first refusal where nothing may leave.
         """
+        noted = not dry_run if note_refusals is None else note_refusals
         peers = list(dict.fromkeys(self.registry.resolve(name) for name in to))
         now = self.clock.now()
         draft = read_draft(
@@ -111,10 +114,8 @@ class Sender:
             plans = [await make_plan(tx, self.registry, self.book, draft, peer) for peer in peers]
             allowed = [plan for plan in plans if plan.decision.allowed]
             result: JsonObject = {"id": draft.id, "recipients": [plan_to_json(plan, draft) for plan in plans]}
-            if dry_run:
-                return result
             for plan in plans:
-                if not plan.decision.allowed:
+                if noted and not plan.decision.allowed:
                     tx.record(
                         Event.REFUSED,
                         actor=actor,
@@ -123,6 +124,8 @@ class Sender:
                         clause=plan.decision.clause,
                         agreement=_reference(plan),
                     )
+            if dry_run:
+                return result
             if not allowed or (len(allowed) < len(plans) and not permitted_only):
                 # Returned, not raised: the refusals above are part of this transaction.
                 return {**result, "refused": True}

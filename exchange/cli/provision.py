@@ -1,0 +1,366 @@
+"""Making things: authorities, homes, signatures, agreements; what init, authority, demo and bench have in common.
+
+Implements docs/protocol.md sections 4 (cards) and 8.1, 8.2 (agreements), the side of whoever makes them.
+
+Rules:
+1. A draft is readable JSON, so that whoever signs can read it; a member named ``//`` is a comment and is left out.
+   Signing turns it into a signed document whose payload never changes again; later signers add their signatures.
+2. An authority's keys are one file each, so that each custodian can take their own away; whatever key files are there
+   sign. An authority signs for its own country and network only.
+3. Installing goes through the node's own path, so that every document has its entry in the log.
+
+What it does not do: ask, print, or choose a passphrase.
+"""
+
+from __future__ import annotations
+
+import secrets as os_secrets
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any, Final
+
+from exchange.adapters.config import Config, write_config
+from exchange.adapters.home import Home, write_file
+from exchange.adapters.keyring import (
+    HybridKey,
+    Keyring,
+    lock_secrets,
+    new_hybrid_key,
+    new_node_secrets,
+    unlock_secrets,
+)
+from exchange.adapters.sqlite import SqliteStore
+from exchange.adapters.tls import new_tls, spki_pin
+from exchange.cli.wiring import log_origin, offline_node, schema_book
+from exchange.core import wire
+from exchange.core.agreements import read_agreement
+from exchange.core.audit import Event, Leaf, LogBatch
+from exchange.core.errors import LocalError, PeerError
+from exchange.core.keys import (
+    MAX_AUTHORITY_KEYS,
+    Authority,
+    Card,
+    NodeKey,
+    Use,
+    encode_authority,
+    encode_card,
+    parse_authority,
+    read_card,
+)
+from exchange.core.merkle import Frontier
+from exchange.core.wire import DocumentType, JsonValue, NetworkId, UnverifiedDocument
+from exchange.ports import Changes
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from pathlib import Path
+
+    from exchange.core.agreements import Agreement
+    from exchange.core.keys import PublicKey
+
+DEFAULT_NETWORK: Final = NetworkId("training-local")  # nothing is real before somebody says so
+CARD_LIFE: Final = timedelta(days=730)
+KEYS_VALID_BEFORE: Final = timedelta(days=1)  # a peer whose clock is behind must not find a key from the future
+COMMENT: Final = "//"
+_HEAD: Final = "authority.json"
+_KEYS: Final = "keys"
+
+
+def random_bytes(length: int) -> bytes:
+    """From the operating system."""
+    return os_secrets.token_bytes(length)
+
+
+def utc_now() -> datetime:
+    """Whole seconds, as documents have them."""
+    return datetime.now(UTC).replace(microsecond=0)
+
+
+# -- authorities -----------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class AuthorityKeys:
+    """An authority and those of its secret keys that are here."""
+
+    country: str
+    network: NetworkId
+    authority: Authority
+    keys: tuple[HybridKey, ...]
+
+
+def create_authority(
+    folder: Path,
+    country: str,
+    network: NetworkId,
+    *,
+    keys: int = 1,
+    threshold: int = 1,
+    passphrase: bytes,
+    random: Callable[[int], bytes] = random_bytes,
+) -> AuthorityKeys:
+    """Make a country's authority: ``authority.json``, and ``keys/<n>.json`` for each key, under the passphrase.
+
+    Raises ``LocalError`` input.exists, input.not_found, node.disk; ``PeerError`` wire.bad_value for the numbers.
+    """
+    if not 1 <= threshold <= keys <= MAX_AUTHORITY_KEYS:
+        raise PeerError("wire.bad_value", f"1 <= threshold <= keys <= {MAX_AUTHORITY_KEYS}")
+    made = tuple(new_hybrid_key(random) for _ in range(keys))
+    authority = Authority(threshold, tuple(key.public for key in made))
+    _new_folder(folder)
+    for number, key in enumerate(made, 1):
+        secret = {"ed25519": key.ed25519, "mldsa65": key.mldsa65}
+        write_file(folder / _KEYS / f"{number}.json", lock_secrets(secret, passphrase, random))
+    head: dict[str, object] = {"country": country, "network": network, "authority": encode_authority(authority)}
+    write_file(folder / _HEAD, wire.encode_json(head))
+    return AuthorityKeys(country, network, authority, made)
+
+
+def _new_folder(folder: Path) -> None:
+    try:
+        if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+            raise LocalError("input.exists", folder.name)
+        folder.mkdir(mode=0o700, exist_ok=True)
+        folder.chmod(0o700)
+        (folder / _KEYS).mkdir(mode=0o700)
+    except (FileNotFoundError, NotADirectoryError, PermissionError):
+        raise LocalError("input.not_found", "the folder above the authority's home") from None
+    except OSError:
+        raise LocalError("node.disk", folder.name) from None
+
+
+def load_authority(folder: Path) -> AuthorityKeys:
+    """The public half of an authority's home. Raises ``LocalError`` input.not_found, node.key."""
+    try:
+        data = (folder / _HEAD).read_bytes()
+    except OSError:
+        raise LocalError("input.not_found", f"{folder.name}/{_HEAD}") from None
+    try:
+        fields = wire.Fields(wire.parse_json(data, max_bytes=wire.MAX_DOCUMENT_BYTES), _HEAD)
+        country = fields.text("country", max_chars=2)
+        network = NetworkId(fields.text("network", pattern=wire.NETWORK_ID))
+        return AuthorityKeys(country, network, parse_authority(fields.object("authority")), ())
+    except PeerError:
+        raise LocalError("node.key", f"{folder.name}/{_HEAD}") from None
+
+
+def unlock_authority(folder: Path, passphrase: bytes) -> AuthorityKeys:
+    """An authority with every key whose file is here. Raises ``LocalError`` input.passphrase, node.key."""
+    held = load_authority(folder)
+    keys: list[HybridKey] = []
+    for path in sorted((folder / _KEYS).glob("*.json")):
+        try:
+            data = path.read_bytes()
+        except OSError:
+            raise LocalError("node.key", f"{_KEYS}/{path.name}") from None
+        secret = unlock_secrets(data, passphrase, f"{_KEYS}/{path.name}")
+        key = HybridKey(secret["ed25519"], secret["mldsa65"])
+        if key.public.id not in {public.id for public in held.authority.keys}:
+            raise LocalError("node.key", f"{_KEYS}/{path.name}")
+        keys.append(key)
+    if not keys:
+        raise LocalError("node.key", f"{folder.name}/{_KEYS}")
+    return replace(held, keys=tuple(keys))
+
+
+# -- drafts and signatures -------------------------------------------------------------------------
+
+
+def parse_draft(data: bytes) -> UnverifiedDocument:
+    """A draft, or a signed document on its way from signer to signer. Raises ``PeerError`` wire.*."""
+    value = wire.parse_json(data, max_bytes=wire.MAX_DOCUMENT_BYTES)
+    if not isinstance(value, dict):
+        raise PeerError("wire.bad_type", "draft")
+    if "payloadType" in value:
+        return wire.parse_signed_document(data, min_signatures=0)
+    if "tls_pins" in value:
+        kind = DocumentType.CARD
+    elif "parties" in value:
+        kind = DocumentType.AGREEMENT
+    else:
+        raise PeerError("wire.unknown_type", "draft")
+    return UnverifiedDocument(kind, wire.encode_json(strip_comments(value)), ())
+
+
+def strip_comments(value: Any) -> Any:  # noqa: ANN401 - a JSON value, the same shape out as in
+    """A draft without its comments."""
+    if isinstance(value, dict):
+        return {name: strip_comments(inner) for name, inner in value.items() if name != COMMENT}
+    if isinstance(value, list):
+        return [strip_comments(inner) for inner in value]
+    return value
+
+
+def _with_authority(document: UnverifiedDocument, authority: Authority) -> UnverifiedDocument:
+    """An unsigned card names the authority that signs it; a home need not know it before."""
+    payload = wire.parse_json(document.payload, max_bytes=wire.MAX_DOCUMENT_BYTES)
+    if isinstance(payload, dict) and payload.get("authority") is None:
+        filled: dict[str, object] = {**payload, "authority": encode_authority(authority)}
+        return replace(document, payload=wire.encode_json(filled))
+    return document
+
+
+def sign_document(signer: AuthorityKeys, data: bytes) -> bytes:
+    """Sign a card or an agreement with every key that is here and has not signed yet.
+
+    Raises ``PeerError``: wire.*, key.wrong_network, agreement.not_party, card.chain where the card is of another
+    country or names another authority, and whatever reading the document raises.
+    """
+    document = parse_draft(data)
+    if document.payload_type == DocumentType.CARD:
+        if not document.signatures:
+            document = _with_authority(document, signer.authority)
+        card = read_card(document)
+        if card.network != signer.network:
+            raise PeerError("key.wrong_network", "card.network")
+        if card.country != signer.country:
+            raise PeerError("card.chain", "card.country")
+        if card.authority.fingerprint != signer.authority.fingerprint:
+            raise PeerError("card.chain", "card.authority")
+    elif document.payload_type == DocumentType.AGREEMENT:
+        agreement = read_agreement(document)
+        if agreement.network != signer.network:
+            raise PeerError("key.wrong_network", "agreement.network")
+        if signer.authority.fingerprint not in {party.authority for party in agreement.parties}:
+            raise PeerError("agreement.not_party", "agreement.parties")
+    else:
+        raise PeerError("wire.wrong_type", "document.payloadType")
+    signed = {signature.keyid for signature in document.signatures}
+    fresh = [
+        key.signature(document.payload_type, document.payload) for key in signer.keys if key.public.id not in signed
+    ]
+    return wire.encode_signed_document(replace(document, signatures=(*document.signatures, *fresh)))
+
+
+# -- homes -----------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class NewHome:
+    """A home that was just made, unlocked, and its card's draft."""
+
+    home: Home
+    keyring: Keyring
+    card_draft: bytes
+
+
+async def create_home(
+    path: Path,
+    config: Config,
+    passphrase: bytes,
+    *,
+    duty_desk: str | None = None,
+    authority: Authority | None = None,
+    random: Callable[[int], bytes] = random_bytes,
+) -> NewHome:
+    """Make a node's home: keys, TLS, store, the card's draft, and ``config.toml`` last.
+
+    Raises ``LocalError`` input.exists, input.not_found, node.disk.
+    """
+    now = utc_now()
+    home = Home.create(path)
+    secrets = new_node_secrets(random)
+    keyring = Keyring(secrets, home.prekey_files(), random)
+    write_file(home.keyring, lock_secrets(secrets, passphrase, random))
+    host = config.url.removeprefix("https://")
+    pem, cert = new_tls(config.node, [host.rpartition(":")[0] or host], keyring.tls_password)
+    write_file(home.tls_key, pem)
+    write_file(home.tls_cert, cert)
+    draft = card_draft(config, keyring, spki_pin(cert), now, duty_desk=duty_desk, authority=authority)
+    write_file(path / "card.unsigned.json", draft)
+    await _create_store(home, config, now)
+    write_config(home.config, config)
+    return NewHome(home, keyring, draft)
+
+
+async def _create_store(home: Home, config: Config, now: datetime) -> None:
+    store = await SqliteStore.open(home.database)
+    try:
+        home.database.chmod(0o600)
+        batch = LogBatch(Frontier())
+        batch.record(Leaf(0, now, Event.NODE_INIT, actor="operator"))
+        closed = batch.close()
+        changes = Changes()
+        changes.add("put_meta", "node", config.node)
+        changes.add("put_meta", "network", config.network)
+        for offset, leaf in enumerate(closed.leaves):
+            changes.add("put_leaf", closed.first + offset, leaf)
+        changes.add("put_log", closed.frontier.size, closed.frontier.encode(), wire.encode_time(now))
+        await store.commit(changes)
+    finally:
+        await store.close()
+
+
+def card_draft(
+    config: Config,
+    keyring: Keyring,
+    pin: wire.Digest,
+    now: datetime,
+    *,
+    duty_desk: str | None = None,
+    authority: Authority | None = None,
+) -> bytes:
+    """The first card of a node, to be signed by its authority; readable JSON, ``authority`` null where not known."""
+    begin, end = now - KEYS_VALID_BEFORE, now + CARD_LIFE
+
+    def held(key: PublicKey, use: Use) -> NodeKey:
+        return NodeKey(key, use, begin, end)
+
+    accepts = (DocumentType.ENVELOPE, DocumentType.ANSWERS, DocumentType.VOID, *schema_book().kinds)
+    # An authority of no keys stands for one that is not known yet; it is taken out again below.
+    card = Card(
+        network=config.network,
+        node=config.node,
+        country=config.country,
+        agency={"en": config.agency},
+        version=1,
+        previous=None,
+        issued=now,
+        expires=end,
+        authority=authority or Authority(1, ()),
+        keys=(
+            held(keyring.envelope_key, Use.ENVELOPE),
+            held(keyring.bundle_key, Use.BUNDLE),
+            *(held(key, Use.LOG) for key in keyring.log_keys),
+        ),
+        log_origin=str(log_origin(config)),
+        tls_pins=(pin,),
+        endpoints=(config.url,),
+        reach="open",
+        accepts=accepts,
+        duty_desk=duty_desk or config.agency,
+    )
+    value = wire.parse_json(encode_card(card), max_bytes=wire.MAX_DOCUMENT_BYTES)
+    comment = "Correct agency, endpoints and duty_desk if needed; then: exchange authority sign card.unsigned.json"
+    draft: dict[str, Any] = {COMMENT: comment, **(value if isinstance(value, dict) else {})}
+    if authority is None:
+        draft["authority"] = None
+    return encode_readable(draft)
+
+
+def encode_readable(value: JsonValue | dict[str, Any]) -> bytes:
+    """JSON for people to read and correct."""
+    import json  # noqa: PLC0415 - only drafts are written like this
+
+    return json.dumps(value, ensure_ascii=False, indent=2).encode() + b"\n"
+
+
+async def install_offline(home: Home, key: bytes | Keyring, documents: Sequence[bytes]) -> list[Card | Agreement]:
+    """Install cards, then agreements, into the store of a node that does not run; each with its log entry.
+
+    ``key`` is the passphrase, or the keyring that it opened. Raises ``LocalError`` node.locked, input.passphrase, and
+    whatever verifying a document raises; those before it stay installed.
+    """
+    installed: list[Card | Agreement] = []
+    async with offline_node(home, key, require_card=False) as bundle:
+        for data in sorted(documents, key=_cards_first):
+            # One by one: an agreement is verified against the cards before it.
+            item = await bundle.desk.install(data)
+            if isinstance(item, Card) and item.node == bundle.config.node:
+                write_file(home.card, data)
+            installed.append(item)
+    return installed
+
+
+def _cards_first(data: bytes) -> int:
+    return 0 if wire.parse_signed_document(data).payload_type == DocumentType.CARD else 1

@@ -1,0 +1,287 @@
+"""The desk: what officers and the operator can ask of a node, running or stopped.
+
+Rules:
+1. One table from an operation's name to what does it; the control socket of a running node and the commands at a
+   stopped one come through here, so that both do the same.
+2. Whatever shows content or gives evidence away is an entry of the log before the first byte is shown.
+3. Values are JSON; keys never leave (an attachment's record is shown without its key).
+
+What it does not do: choose what an officer may do (one desk, one operator, in this version), or print.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Final, TypeAlias
+
+from exchange.core import wire
+from exchange.core.audit import Event
+from exchange.core.delivery import OPEN
+from exchange.core.errors import LocalError, PeerError
+from exchange.core.keys import Card, Use, read_card
+from exchange.core.wire import Digest, DocumentType, Fields, JsonObject, JsonValue, NodeId, parse_signed_document
+from exchange.node import reports
+from exchange.node.staging import Staging
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Awaitable, Callable
+
+    from exchange.core.agreements import Agreement
+    from exchange.core.delivery import Status
+    from exchange.node.node import Node, Outside
+
+MAX_LISTED: Final = 10_000
+MAX_WAIT_SECONDS: Final = 3_600
+OPERATOR: Final = "operator"
+
+Operation: TypeAlias = "Callable[[Fields], Awaitable[JsonValue]]"
+
+
+class Desk:
+    """``adapters.control.Desk`` for one node. ``pin`` is that of the node's own TLS key."""
+
+    def __init__(self, node: Node, pin: Digest, max_evidence_bytes: int) -> None:
+        self._node = node
+        self._pin = pin
+        outside = node.outside
+        self._staging = Staging(node.ledger, outside.blobs, outside.secrets, outside.clock, max_evidence_bytes)
+        self._operations: dict[str, Operation] = {
+            "status": self._status,
+            "send": self._send,
+            "inbox": self._inbox,
+            "outbox": self._outbox,
+            "show": self._show,
+            "header": self._header,
+            "install": self._install,
+            "cards": self._cards,
+            "card": self._card,
+            "block": self._block,
+            "agreements": self._agreements,
+            "agreement": self._agreement,
+            "health": self._health,
+        }
+
+    async def call(self, op: str, args: JsonObject) -> JsonValue:
+        """Run one operation. Raises ``ExchangeError``."""
+        operation = self._operations.get(op)
+        if operation is None:
+            raise LocalError("node.internal", "operation")
+        return await operation(Fields(args, op))
+
+    # -- messages
+
+    async def _send(self, args: Fields) -> JsonValue:
+        """``{draft, to[], attachments[]?, actor?, permitted_only?, dry_run?, note_refusals?, wait?, seconds?}``.
+
+        ``attachments`` are {h, name, media_type, custody?} of staged files; in a dry run, which needs none,
+        {name, media_type, len, sha256, custody?}. ``wait: "accepted"`` waits for every recipient's answer, at most
+        ``seconds``. Gives what ``Sender.submit`` gives, each recipient with its ``status``.
+        """
+        dry_run = args.flag("dry_run") if args.has("dry_run") else False
+        given = args.items("attachments", high=64) if args.has("attachments") else []
+        attachments = [await self._staging.record(item, dry_run=dry_run) for item in given]
+        result = await self._node.sender.submit(
+            args.any("draft"),
+            args.texts("to", low=1, high=32),
+            attachments,
+            actor=_actor(args),
+            permitted_only=args.flag("permitted_only") if args.has("permitted_only") else False,
+            dry_run=dry_run,
+            note_refusals=args.flag("note_refusals") if args.has("note_refusals") else None,
+        )
+        if dry_run or result.get("refused"):
+            return result
+        ident = str(result["id"])
+        recipients = [item for item in _objects(result["recipients"]) if item["allowed"]]
+        if args.has("wait"):
+            args.choice("wait", ("accepted",))
+            seconds = args.integer("seconds", low=1, high=MAX_WAIT_SECONDS) if args.has("seconds") else 60
+            statuses = await self._wait(ident, [str(item["to"]) for item in recipients], seconds)
+            for item in recipients:
+                item["status"] = statuses.get(str(item["to"]), "queued")
+        else:
+            for item in recipients:
+                item["status"] = "queued"
+        if attachments:
+            await self._staging.drop(attachments)
+        return result
+
+    async def _wait(self, ident: str, peers: list[str], seconds: int) -> dict[str, str]:
+        """Wait until no recipient's message is on its way any more; the last status of each.
+
+        The listener comes in time: an answer is another transaction, and this runs as soon as the first one is done.
+        """
+        loop = asyncio.get_running_loop()
+        ended: asyncio.Future[None] = loop.create_future()
+        statuses: dict[str, str] = {}
+        left = set(peers)
+
+        def end() -> None:
+            if not ended.done():
+                ended.set_result(None)
+
+        def listener(peer: str) -> Callable[[Status], None]:
+            def tell(status: Status) -> None:
+                statuses[peer] = status.value
+                if status not in OPEN:
+                    left.discard(peer)
+                    if not left:
+                        end()
+
+            return tell
+
+        queues = self._node.queues
+        calls = [(peer, listener(peer)) for peer in peers]
+        for peer, call in calls:
+            queues.listen(peer, ident, call)
+        timer = loop.call_later(seconds if self._node.is_started and left else 0, end)
+        try:
+            await ended
+        finally:
+            timer.cancel()
+            for peer, call in calls:
+                queues.unlisten(peer, ident, call)
+        return statuses
+
+    async def _inbox(self, args: Fields) -> JsonValue:
+        """``{limit}``."""
+        return await self._node.reader.inbox(args.integer("limit", low=1, high=MAX_LISTED))
+
+    async def _outbox(self, args: Fields) -> JsonValue:
+        """``{limit}``."""
+        return await self._node.reader.outbox(args.integer("limit", low=1, high=MAX_LISTED))
+
+    async def _show(self, args: Fields) -> JsonValue:
+        """``{id, actor?}``."""
+        return await self._node.reader.show(_message(args), _actor(args))
+
+    async def _header(self, args: Fields) -> JsonValue:
+        """``{id}``: the header of a received message, as a listing shows it; what a reply needs."""
+        return await self._node.reader.header(_message(args))
+
+    # -- evidence
+
+    async def stage(self, chunks: AsyncIterator[bytes]) -> JsonObject:
+        """Seal a file and keep it until a statement names it; gives {h, len, sha256}, ``len`` that of the file."""
+        return await self._staging.stage(chunks)
+
+    async def evidence(self, message: str, index: int) -> tuple[JsonObject, AsyncIterator[bytes]]:
+        """The record of an attachment, without its key, and its bytes; raises while they come if they are not whole."""
+        if not wire.MESSAGE_ID.fullmatch(message):
+            raise LocalError("input.unknown_id")
+        peer, item = await self._node.reader.attachment(message, index)
+        chunks = self._staging.open(item, incoming=peer is not None)
+        blob = Fields(item["blob"], "blob")
+        await self._node.note(Event.EXPORTED, actor=OPERATOR, peer=peer, subject=blob.digest("h"))
+        return {name: value for name, value in item.items() if name != "blob"}, chunks
+
+    # -- documents
+
+    async def install(self, data: bytes, actor: str = OPERATOR) -> Card | Agreement:
+        """Install a card or an agreement; the node's own card must be of its own keys."""
+        document = parse_signed_document(data)
+        if document.payload_type == DocumentType.CARD:
+            card = read_card(document)
+            if card.node == self._node.me:
+                check_own_card(card, self._node.outside, self._pin)
+        return await self._node.install(data, actor)
+
+    async def _install(self, args: Fields) -> JsonValue:
+        """``{document: base64, actor?}``."""
+        item = await self.install(args.bytes("document"), _actor(args))
+        if isinstance(item, Card):
+            return reports.card_to_json(item, self._node.registry)
+        return reports.agreement_to_json(item, self._node.registry)
+
+    async def _cards(self, args: Fields) -> JsonValue:
+        """Every card, our own first."""
+        args.done()
+        registry = self._node.registry
+        cards = sorted(registry.cards.values(), key=lambda card: (card.node != registry.me, card.node))
+        return [reports.card_to_json(card, registry) for card in cards]
+
+    async def _card(self, args: Fields) -> JsonValue:
+        """``{node?}``: one card with its document; our own where no node is named."""
+        registry = self._node.registry
+        node = self._resolve(args.text("node")) if args.has("node") else registry.me
+        if node not in registry.cards:
+            raise LocalError("node.card", node)
+        card = registry.cards[node]
+        document = wire.encode_base64(registry.bytes_of[card.digest])
+        return {**reports.card_to_json(card, registry), "document": document}
+
+    def _resolve(self, name: str) -> NodeId:
+        registry = self._node.registry
+        own = registry.cards.get(registry.me)
+        if own is not None and name.upper() == own.country:
+            return registry.me
+        return registry.resolve(name)
+
+    async def _block(self, args: Fields) -> JsonValue:
+        """``{node, blocked, actor?}``."""
+        registry = self._node.registry
+        name = args.text("node")
+        node = registry.resolve(name)
+        if node == registry.me:
+            raise PeerError("card.unknown", "this node itself")
+        await self._node.block(node, blocked=args.flag("blocked"), actor=_actor(args))
+        return {"node": node, "blocked": node in registry.blocked}
+
+    async def _agreements(self, args: Fields) -> JsonValue:
+        """Every agreement held, by id, the newest version first."""
+        args.done()
+        registry = self._node.registry
+        held = sorted(registry.agreements.values(), key=lambda item: (item.id, -item.version))
+        return [reports.agreement_to_json(item, registry) for item in held]
+
+    async def _agreement(self, args: Fields) -> JsonValue:
+        """``{id, version?}``: one agreement with its payload and document, the newest version unless one is named."""
+        ident = args.text("id", pattern=wire.AGREEMENT_ID)
+        version = args.integer("version", low=1) if args.has("version") else None
+        registry = self._node.registry
+        found = [item for item in registry.agreements.values() if item.id == ident and version in {None, item.version}]
+        if not found:
+            raise PeerError("agreement.unknown", ident)
+        return reports.agreement_with_text(max(found, key=lambda item: item.version), registry)
+
+    # -- the node
+
+    async def _status(self, args: Fields) -> JsonValue:
+        """Which node this is."""
+        args.done()
+        return reports.status(self._node)
+
+    async def _health(self, args: Fields) -> JsonValue:
+        """What ``exchange doctor`` looks at inside the node."""
+        args.done()
+        return await reports.health(self._node)
+
+
+def check_own_card(card: Card, outside: Outside, pin: Digest) -> None:
+    """Refuse a card for this node that names other keys than it has. Raises ``LocalError`` input.card."""
+    keys = outside.log_keys
+    logs = {key.raw for key in card.keys_for(Use.LOG)}
+    fits = (
+        outside.secrets.envelope_key in card.keys_for(Use.ENVELOPE)
+        and outside.secrets.bundle_key in card.keys_for(Use.BUNDLE)
+        and {keys.ed25519.public, keys.mldsa44.public} <= logs
+        and card.log_origin == str(keys.origin)
+        and pin in card.tls_pins
+    )
+    if not fits:
+        raise LocalError("input.card", card.node)
+
+
+def _actor(args: Fields) -> str:
+    return args.text("actor", max_chars=64) if args.has("actor") else OPERATOR
+
+
+def _message(args: Fields) -> str:
+    ident = args.text("id")
+    if not wire.MESSAGE_ID.fullmatch(ident):
+        raise LocalError("input.unknown_id")
+    return ident
+
+
+def _objects(value: JsonValue) -> list[JsonObject]:
+    return [item for item in value if isinstance(item, dict)] if isinstance(value, list) else []
