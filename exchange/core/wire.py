@@ -57,9 +57,8 @@ SCHEMA_ID: Final = re.compile(r"[a-z][a-z-]{0,47}/v[1-9][0-9]{0,3}")
 CLAUSE_ID: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9.-]{0,31}")
 HEX_256: Final = re.compile(r"[0-9a-f]{64}")
 
-# Possessive repeats and the end of the text as a closing quote: linear on hostile input.
-_STRINGS: Final = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+(?:"|\Z)', re.DOTALL)
-_NOT_BRACKETS: Final = bytes(set(range(256)) - set(b"[]{}"))
+# A possessive repeat, and the end of the text as a closing quote: linear on hostile input.
+_STRINGS: Final = re.compile(rb'"[^"]*+(?:"|\Z)')
 _NOT_BRACKETS_OR_QUOTES: Final = bytes(set(range(256)) - set(b'[]{}"'))
 _ONE_KIND: Final = bytes.maketrans(b"{}", b"[]")
 _SURROGATE_ESCAPE: Final = re.compile(rb"\\u[dD][89a-fA-F]")
@@ -114,9 +113,13 @@ def _is_deeper(data: bytes, max_depth: int) -> bool:
     """
     if data.count(b"[") + data.count(b"{") <= max_depth:
         return False
-    if b"\\" not in data:  # without escapes the quotes alone delimit strings, and the text to search shrinks
-        data = data.translate(None, _NOT_BRACKETS_OR_QUOTES)
-    brackets = _STRINGS.sub(b"", data).translate(_ONE_KIND, _NOT_BRACKETS)
+    if b"\\" in data:
+        # Escapes go first, pairs of backslashes before escaped quotes, as a reader from left to right meets them.
+        # Outside strings a backslash is no JSON, and the decoder comes no further than it.
+        data = data.replace(b"\\\\", b"").replace(b'\\"', b"")
+    # Now quotes alone delimit strings; the text to search shrinks, and strings without brackets vanish.
+    data = data.translate(None, _NOT_BRACKETS_OR_QUOTES).replace(b'""', b"")
+    brackets = (_STRINGS.sub(b"", data) if b'"' in data else data).translate(_ONE_KIND)
     for _ in range(max_depth):
         if not brackets:
             return False
@@ -241,7 +244,10 @@ class Fields:
 
     def text(self, name: str, *, max_chars: int = 256, pattern: re.Pattern[str] | None = None) -> str:
         """A text of 1 to ``max_chars`` characters that matches ``pattern`` as a whole."""
-        value = self._take(name)
+        try:
+            value = self._left.pop(name)
+        except KeyError:
+            raise PeerError("wire.missing", self._place(name)) from None
         if not isinstance(value, str):
             raise PeerError("wire.bad_type", self._place(name))
         if not value or len(value) > max_chars or (pattern is not None and not pattern.fullmatch(value)):
