@@ -212,7 +212,7 @@ class _Reader:
     def _take(self, table: str, key: str, default: object, fits: Callable[[Any], bool], right: str) -> Any:  # noqa: ANN401 - ``fits`` says what it is
         keys = self._tables.setdefault(table, {})
         if not isinstance(keys, dict):
-            raise self._refuse(table, "", "a table, written as its name in brackets")
+            raise self._refuse("", table, "a table, written as its name in brackets")
         value = keys.pop(key, default)
         if value is None:
             raise self._refuse(table, key, f"missing; it is {right}")
@@ -223,22 +223,21 @@ class _Reader:
     def _refuse(self, table: str, key: str, right: str) -> LocalError:
         line = self._line(table, key)
         place = f"{self._name} line {line}" if line else self._name
-        name = f"[{table}] {key}".rstrip() if table else key
+        name = f"[{table}] {key}" if table else key
         return LocalError("node.config", f"{place}, {name}: {right}")
 
     def _line(self, table: str, key: str) -> int | None:
-        """The line of a key, where it is written in the usual way: below its table's name in brackets."""
+        """The line of a key, or of a table (as a key of no table), where it is written in the usual way."""
         inside = ""
-        found = None
         for number, line in enumerate(self._lines, 1):
             header = re.match(r"\s*\[\s*\"?([A-Za-z0-9_-]+)\"?\s*\]", line)
             if header:
                 inside = header[1]
-                if inside == (table or key) and not (table and key):
-                    found = number
-            elif inside == table and key and re.match(rf"\s*\"?{re.escape(key)}\"?\s*=", line):
+                if not table and inside == key:
+                    return number
+            elif inside == table and re.match(rf"\s*\"?{re.escape(key)}\"?\s*=", line):
                 return number
-        return found
+        return None
 
 
 def _is_name(value: object) -> bool:
