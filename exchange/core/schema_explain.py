@@ -17,7 +17,7 @@ What it does not do: run in the path of the node.
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, Any, Final, NamedTuple, cast
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol, cast
 
 import jsonschema
 from jsonschema import Draft202012Validator
@@ -44,6 +44,14 @@ class Problem(NamedTuple):
     expected: str
 
 
+class Fault(Protocol):
+    """What the expectations read of jsonschema's error; its own types leave open what a valid schema settles."""
+
+    validator_value: Any
+    instance: Any
+    schema: Any
+
+
 def show_place(steps: Iterable[str | int], names: frozenset[str]) -> str:
     """A JSON Pointer in which every step that a sender chose freely is ``*``."""
     return "".join(
@@ -61,7 +69,8 @@ def _unique(reader: object, unique: object, value: object, schema: object) -> It
         yield from Draft202012Validator.VALIDATORS["uniqueItems"](reader, unique, value, schema)
 
 
-_READER: Final[Any] = jsonschema.validators.extend(Draft202012Validator, {"pattern": _pattern, "uniqueItems": _unique})
+_extend: Any = jsonschema.validators.extend
+_READER: Final[Any] = _extend(Draft202012Validator, {"pattern": _pattern, "uniqueItems": _unique})
 
 
 def reader_for(schema: JsonObject) -> Draft202012Validator:
@@ -74,7 +83,7 @@ def explain(schema: JsonObject, value: JsonValue, names: frozenset[str]) -> tupl
     found: dict[Problem, None] = {}
     for error in reader_for(schema).iter_errors(value):
         rule = str(error.validator)
-        found[Problem(show_place(error.absolute_path, names), rule, _EXPECTED[rule](error))] = None
+        found[Problem(show_place(error.absolute_path, names), rule, _EXPECTED[rule](cast("Fault", error)))] = None
         if len(found) == MAX_PROBLEMS:
             break
     return tuple(found)
@@ -97,40 +106,40 @@ def _listed(items: Iterable[object]) -> str:
     return ", ".join(texts[:MAX_LISTED]) + (", ..." if len(texts) > MAX_LISTED else "")
 
 
-def _type(error: jsonschema.ValidationError) -> str:
+def _type(error: Fault) -> str:
     types = error.validator_value
     return " or ".join(_TYPES[name] for name in (types if isinstance(types, list) else [types]))
 
 
-def _required(error: jsonschema.ValidationError) -> str:
+def _required(error: Fault) -> str:
     # jsonschema reports each missing member by itself and names it in the message only; all are named at once here.
     missing = [name for name in error.validator_value if name not in error.instance]
     return f"the member{'s' * (len(missing) > 1)} {_listed(missing)}"
 
 
-def _only(error: jsonschema.ValidationError) -> str:
+def _only(error: Fault) -> str:
     return f"no members but {_listed(cast('JsonObject', error.schema).get('properties', ()))}"
 
 
-def _any_of(error: jsonschema.ValidationError) -> str:
+def _any_of(error: Fault) -> str:
     return f"one of the members {_listed(name for choice in error.validator_value for name in choice['required'])}"
 
 
-def _contains(error: jsonschema.ValidationError) -> str:
+def _contains(error: Fault) -> str:
     wanted: Mapping[str, Any] = error.validator_value["properties"]
     constants = {name: node.get("contains", node)["const"] for name, node in wanted.items()}
     return f"an item with {_listed(f'{name} {constant}' for name, constant in constants.items())}"
 
 
-def _together(error: jsonschema.ValidationError) -> str:
+def _together(error: Fault) -> str:
     return f"{_listed(error.validator_value)} only together"
 
 
-def _bound(text: str) -> Callable[[jsonschema.ValidationError], str]:
+def _bound(text: str) -> Callable[[Fault], str]:
     return lambda error: text.format(error.validator_value)
 
 
-_EXPECTED: Final[Mapping[str, Callable[[jsonschema.ValidationError], str]]] = {
+_EXPECTED: Final[Mapping[str, Callable[[Fault], str]]] = {
     "type": _type,
     "enum": lambda error: f"one of {_listed(error.validator_value)}",
     "const": _bound("{}"),

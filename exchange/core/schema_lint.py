@@ -158,7 +158,7 @@ def _bounds(node: Node, place: str) -> Iterator[tuple[str, str]]:
         return
     types = node.get("type")
     for name in types if isinstance(types, list) else [types]:
-        yield from _BOUNDS.get(name, _untyped)(node, place)
+        yield from _BOUNDS.get(str(name), _untyped)(node, place)
 
 
 def _untyped(_: Node, place: str) -> Iterator[tuple[str, str]]:
