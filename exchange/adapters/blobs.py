@@ -46,8 +46,7 @@ async def _in_thread(work: Callable[[], T]) -> T:
         return await asyncio.shield(task)
     except asyncio.CancelledError:
         await asyncio.wait([task])
-        if not task.cancelled():
-            task.exception()  # looked at: nobody else will
+        _ = task.cancelled() or task.exception()  # looked at: nobody else will
         raise
 
 
