@@ -235,6 +235,13 @@ CODES: dict[str, Code] = {
     "blob.incomplete": _peer("the evidence has not arrived whole", "wait; it is sent by itself"),
     "blob.too_large": _peer("the evidence is larger than allowed here", "split it or use a courier"),
     # input of officers and operators
+    "input.usage": _local("the command was not understood", "exchange --help"),
+    "input.compare": _local(
+        "nobody compared the fingerprint", "compare it by voice, then answer yes or give it with --fingerprint"
+    ),
+    "input.fingerprint": _peer(
+        "the fingerprint is not the one given", "do not install; compare it by voice with the other authority"
+    ),
     "input.not_found": _local("the file does not exist or cannot be read", "check the name and the permissions"),
     "input.exists": _local("the file or folder exists already and is not overwritten", "choose another name"),
     "input.unknown_id": _local(
