@@ -191,6 +191,11 @@ def strip_comments(value: Any) -> Any:  # noqa: ANN401 - a JSON value, the same 
     return value
 
 
+def check_draft(data: bytes) -> None:
+    """Read an agreement's draft as its signers will. Raises ``PeerError``."""
+    read_agreement(parse_draft(data))
+
+
 def _with_authority(document: UnverifiedDocument, authority: Authority) -> UnverifiedDocument:
     """An unsigned card names the authority that signs it; a home need not know it before."""
     payload = wire.parse_json(document.payload, max_bytes=wire.MAX_DOCUMENT_BYTES)
@@ -340,7 +345,7 @@ def card_draft(
 
 def encode_readable(value: JsonValue | dict[str, Any]) -> bytes:
     """JSON for people to read and correct."""
-    import json  # noqa: PLC0415 - only drafts are written like this
+    import json
 
     return json.dumps(value, ensure_ascii=False, indent=2).encode() + b"\n"
 

@@ -71,6 +71,7 @@ def read_draft(
         raise PeerError("wire.bad_type", "draft.content")
     parts = list(book.split(schema, content))
     if attachments:
+        book.validate_attachments(list(attachments))
         parts.append((ATTACHMENTS, list(attachments)))
     handling = fields.any("handling")
     header: JsonObject = {

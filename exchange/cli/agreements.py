@@ -1,0 +1,196 @@
+"""``exchange agreement``: what may be exchanged, by which clause."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, cast
+
+import click
+
+from exchange.cli import output
+from exchange.cli.settings import Settings, common, settings
+from exchange.cli.setup import sign_file
+
+if TYPE_CHECKING:
+    from exchange.core.keys import Card
+    from exchange.core.wire import JsonObject, NodeId
+
+COMMENT: Final = "//"
+_NOTES: Final = [
+    "A draft. Members named // are comments and are not signed. Read every clause with both sides' lawyers.",
+    "Everything that no clause permits is refused. A prohibition wins over every clause.",
+    "kinds, purposes, handling and TLP are codes: exchange schema list names the kinds; * stands for all.",
+    "withhold names parts that the recipient does not get: identity, narrative, safety, attachments.",
+    "Then, at each authority: exchange authority sign FILE; at each node: exchange agreement install FILE.",
+]
+
+
+@click.group()
+@common
+def agreement() -> None:
+    """What may be exchanged, by which clause: draft, sign, install, check."""
+
+
+@agreement.command("new")
+@common
+@click.option("--with", "partners", multiple=True, metavar="NODE", help="A party whose card is held here; repeatable.")
+@click.option("--card", "cards", multiple=True, metavar="FILE", help="A party by its card's file; repeatable.")
+@click.option("--id", "ident", help="The agreement's name; default: the countries, for example kh-th.")
+@click.option("--days", default=365, show_default=True, type=click.IntRange(1, 36_500), help="How long it serves.")
+@click.option("--out", metavar="FILE", help="The draft; default: ID.draft.json here.")
+def new(partners: tuple[str, ...], cards: tuple[str, ...], ident: str | None, days: int, out: str | None) -> int:
+    """Write the draft of an agreement, to be read, corrected and signed by every party's authority.
+
+    With --card alone it needs no home; with --with this node is a party too.
+    """
+    from exchange.cli import documents, provision, session, templates
+
+    said = settings()
+    if not partners and len(cards) < 2:  # noqa: PLR2004 - two parties
+        message = "name the parties: --with NODE, or --card FILE for each"
+        raise click.UsageError(message)
+    parties = {held.node: held for held in (_card_in(name) for name in cards)}
+    if partners:
+        parties |= session.run(_cards_held(said, partners))
+    chosen = sorted(parties.values(), key=lambda held: held.node)
+    documents.know_network(said, chosen[0].network)
+    name = ident or "-".join(dict.fromkeys(held.country.lower() for held in chosen))
+    begin = provision.utc_now().replace(hour=0, minute=0, second=0)
+    payload = templates.new_agreement(name, chosen, valid_from=begin, valid_until=begin + timedelta(days=days))
+    draft: dict[str, Any] = {COMMENT: _NOTES, **payload}
+    provision.check_draft(provision.encode_readable(draft))
+    path = Path(out or f"{name}.draft.json")
+    documents.write_output(path, provision.encode_readable(draft))
+    if said.as_json:
+        nodes = [str(held.node) for held in chosen]
+        output.emit_json(said, {"ok": True, "file": str(path), "id": name, "parties": [*nodes]})
+        return 0
+    output.banner(said)
+    output.line(f"Draft written to {path}. Read and correct it, then: exchange authority sign {path}")
+    return 0
+
+
+def _card_in(name: str) -> Card:
+    """A signed card from a file."""
+    from exchange.cli.documents import read_input
+    from exchange.core import wire
+    from exchange.core.errors import PeerError
+    from exchange.core.keys import read_card
+
+    document = wire.parse_signed_document(read_input(name, wire.MAX_DOCUMENT_BYTES), wire.DocumentType.CARD)
+    held = read_card(document)
+    if not held.authority.approves(document):
+        raise PeerError("key.threshold", Path(name).name)
+    return held
+
+
+async def _cards_held(said: Settings, partners: tuple[str, ...]) -> dict[NodeId, Card]:
+    """The cards of this node and of the partners named."""
+    from exchange.cli.session import at_desk
+    from exchange.core import wire
+    from exchange.core.keys import read_card
+
+    found: dict[NodeId, Card] = {}
+    async with at_desk(said) as (desk, _):
+        for args in ({}, *({"node": name} for name in partners)):
+            facts = cast("JsonObject", await desk.call("card", cast("JsonObject", args)))
+            held = read_card(wire.parse_signed_document(wire.parse_base64(str(facts["document"]))))
+            found[held.node] = held
+    return found
+
+
+@agreement.command("sign")
+@common
+@click.argument("file")
+@click.option("--out", metavar="FILE", help="Where to write; default: beside FILE, without .draft.")
+def sign(file: str, out: str | None) -> int:
+    """Sign a draft or a document that others have signed; --home is the authority's (as exchange authority sign)."""
+    return sign_file(file, out)
+
+
+@agreement.command("install")
+@common
+@click.argument("file")
+def install(file: str) -> int:
+    """Verify an agreement that every party signed, and use it from now on."""
+    from exchange.cli import documents
+    from exchange.cli.session import ask_object
+    from exchange.core import wire
+
+    said = settings()
+    data = documents.read_input(file, wire.MAX_DOCUMENT_BYTES)
+    wire.parse_signed_document(data, wire.DocumentType.AGREEMENT)
+    facts = ask_object(said, "install", {"document": wire.encode_base64(data)})
+    if said.as_json:
+        output.emit_json(said, {"ok": True, **facts})
+        return 0
+    output.banner(said)
+    output.line(
+        f"Installed {output.text_of(facts['id'])}/{output.text_of(facts['version'])} between "
+        f"{output.text_of(facts['parties'])}, in force until {output.text_of(facts['valid_until'])}."
+    )
+    return 0
+
+
+@agreement.command("list")
+@common
+def list_agreements() -> int:
+    """Every agreement that is held here."""
+    from exchange.cli.session import ask_list
+
+    said = settings()
+    held = ask_list(said, "agreements", {})
+    if said.as_json:
+        output.emit_json(said, {"ok": True, "agreements": list(held)})
+        return 0
+    output.banner(said)
+    rows = [
+        [f"{item['id']}/{item['version']}", output.text_of(item["parties"]), str(item["valid_from"]),
+         str(item["serves_until"]), output.text_of(item["clauses"])]
+        for item in held
+    ]  # fmt: skip
+    output.table(["agreement", "parties", "from", "until", "clauses"], rows)
+    return 0
+
+
+@agreement.command("show")
+@common
+@click.argument("which")
+@click.option("--version", type=click.IntRange(1, 9999), help="Default: the newest.")
+def show(which: str, version: int | None) -> int:
+    """An agreement clause by clause: one that is installed, by its id, or that in a file."""
+    from exchange.cli import documents, provision
+    from exchange.cli.session import ask_object
+    from exchange.core import wire
+    from exchange.core.agreements import read_agreement
+
+    said = settings()
+    if Path(which).is_file():
+        data = documents.read_input(which, wire.MAX_DOCUMENT_BYTES)
+    else:
+        args: JsonObject = {"id": which} | ({} if version is None else {"version": version})
+        data = wire.parse_base64(str(ask_object(said, "agreement", args)["document"]))
+    document = provision.parse_draft(data)
+    read = read_agreement(document)
+    documents.know_network(said, read.network)
+    facts = documents.agreement_to_json(read, len(document.signatures))
+    if said.as_json:
+        text = wire.parse_json(document.payload, max_bytes=wire.MAX_DOCUMENT_BYTES)
+        output.emit_json(said, {"ok": True, **facts, "text": text})
+        return 0
+    output.banner(said)
+    documents.show_agreement(read, facts)
+    return 0
+
+
+@agreement.command("check")
+@common
+@click.argument("file")
+@click.option("--to", multiple=True, required=True, metavar="NODE", help="Node id or country; repeatable.")
+@click.option("--attach", multiple=True, metavar="FILE", help="Evidence that would go with it; repeatable.")
+def check(file: str, to: tuple[str, ...], attach: tuple[str, ...]) -> int:
+    """Who would receive what of a draft, by which clause, and why not; nothing is sent."""
+    from exchange.cli.messages import Order, submit
+
+    return submit(settings(), Order(file, to, attach, dry_run=True))

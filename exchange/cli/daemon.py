@@ -1,0 +1,50 @@
+"""``exchange node``: run the node, ask how it is."""
+
+from __future__ import annotations
+
+import click
+
+from exchange.cli import output
+from exchange.cli.settings import common, read_passphrase, settings
+
+
+@click.group()
+@common
+def node() -> None:
+    """Run the node; ask how it is."""
+
+
+@node.command("run")
+@common
+def run() -> int:
+    """The daemon: prints one line of JSON when it is ready; SIGTERM ends it in order."""
+    from exchange.cli import session, wiring
+
+    said = settings()
+    home, config = said.open_home()
+    output.banner(said, err=True)
+    home.lock().release()  # a second daemon is told before it is asked for a passphrase
+    return session.run(wiring.run_node(home, read_passphrase(said, config)))
+
+
+@node.command("status")
+@common
+def status() -> int:
+    """Whether the node runs, how long its log is, whom it speaks to."""
+    from exchange.cli.session import ask_object
+
+    said = settings()
+    facts = ask_object(said, "status", {}, require_card=False)
+    if said.as_json:
+        output.emit_json(said, {"ok": True, **facts})
+        return 0
+    output.banner(said)
+    output.pairs(
+        [
+            ("node", output.text_of(facts["node"])),
+            ("running", "yes" if facts["running"] else "no"),
+            ("log", f"{output.text_of(facts['log_size'])} entries"),
+            ("peers", output.text_of(facts["peers"]) or "none"),
+        ]
+    )
+    return 0

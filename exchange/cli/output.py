@@ -1,0 +1,179 @@
+"""What users read: tables for people, one JSON document for programs, errors for both.
+
+Rules:
+1. ``--json``: exactly one document on standard output, also for an error. Everything for people is at most 100 columns
+   wide; what explains or warns goes to standard error.
+2. Every output of a training network says so.
+3. Whatever came from elsewhere is shown without control characters: a message must not move the cursor, change
+   colours, or turn the direction of the text around.
+4. An error is its code, what, where, clause and remedy. Never a trace.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import secrets
+import shutil
+import sys
+from typing import TYPE_CHECKING, Any, Final
+
+import click
+
+from exchange.core.errors import CODES, ExchangeError, Fault, LocalError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from exchange.cli.settings import Settings
+    from exchange.core.wire import JsonObject, JsonValue
+
+WIDTH: Final = 100
+TRAINING: Final = "training-"
+EXIT_OF_FAULT: Final = {Fault.PEER: 1, Fault.LOCAL: 3, Fault.INTEGRITY: 4}
+USAGE: Final = 2
+
+# C0 without tab and line feed, DEL and C1, and the characters that turn text around or hide it.
+_UNSEEN: Final = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f\ufeff]")
+_ESCAPED: Final = re.compile("[\x7f-\x9f\u2028-\u202e\u2066-\u2069]")
+
+
+def clean(text: str) -> str:
+    """A text that a terminal shows and nothing else."""
+    return _UNSEEN.sub("\N{REPLACEMENT CHARACTER}", text)
+
+
+def prepare_streams() -> None:
+    """UTF-8 whatever the locale says; what cannot be written is escaped, not fatal."""
+    for stream in (sys.stdout, sys.stderr):
+        reconfigure = getattr(stream, "reconfigure", None)
+        if reconfigure is not None:
+            reconfigure(encoding="utf-8", errors="backslashreplace")
+
+
+def width() -> int:
+    """Columns to use."""
+    return max(40, min(WIDTH, shutil.get_terminal_size((WIDTH, 24)).columns))
+
+
+# -- results ---------------------------------------------------------------------------------------
+
+
+def is_training(said: Settings) -> bool | None:
+    """Whether this is a training network; None where the command has none."""
+    return None if said.network is None else said.network.startswith(TRAINING)
+
+
+def _marked(said: Settings, value: JsonObject) -> JsonObject:
+    training = is_training(said)
+    return value if training is None else {**value, "network": said.network, "training": training}
+
+
+def emit_json(said: Settings, value: JsonObject) -> None:
+    """The one document."""
+    text = json.dumps(_marked(said, value), ensure_ascii=False, allow_nan=False)
+    click.echo(_ESCAPED.sub(lambda found: f"\\u{ord(found[0]):04x}", text))
+
+
+def banner(said: Settings, *, err: bool = False) -> None:
+    """The line that every output of a training network begins with."""
+    if is_training(said):
+        click.echo(f"TRAINING network {said.network}: nothing here is real.", err=err)
+
+
+def line(text: str = "") -> None:
+    """One line for people."""
+    click.echo(clean(text))
+
+
+def note(text: str) -> None:
+    """One line beside the result."""
+    click.echo(clean(text), err=True)
+
+
+def pairs(rows: Iterable[tuple[str, str]]) -> None:
+    """Names and values, below each other."""
+    listed = [(name, value) for name, value in rows if value]
+    room = max((len(name) for name, _ in listed), default=0)
+    for name, value in listed:
+        line(f"{name.ljust(room)}  {value}")
+
+
+def table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    """A table for people; long cells are wrapped, ids are never cut."""
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    shown = Table(box=None, pad_edge=False, show_edge=False, header_style="bold")
+    for column in columns:
+        shown.add_column(column, overflow="fold", no_wrap=column == "id")
+    for row in rows:
+        shown.add_row(*(Text(clean(cell)) for cell in row))
+    Console(width=width(), highlight=False, soft_wrap=False).print(shown)
+
+
+def fingerprint(digest: str) -> str:
+    """Groups of four, eight to a line: what two people compare by voice."""
+    groups = [digest[at : at + 4] for at in range(0, len(digest), 4)]
+    return "\n".join(" ".join(groups[at : at + 8]) for at in range(0, len(groups), 8))
+
+
+def text_of(value: JsonValue) -> str:
+    """A value as one cell."""
+    if value is None:
+        return ""
+    if isinstance(value, list):
+        return ", ".join(text_of(item) for item in value)
+    if isinstance(value, dict):  # a text by language: English, else the first
+        return text_of(value.get("en", next(iter(value.values()), "")))
+    return str(value)
+
+
+# -- errors ----------------------------------------------------------------------------------------
+
+
+def error_to_json(code: str, where: str = "", clause: str | None = None) -> JsonObject:
+    """An error as programs read it."""
+    row = CODES[code]
+    return {"code": code, "what": row.what, "where": where, "clause": clause, "remedy": row.remedy}
+
+
+def print_error(code: str, where: str = "", clause: str | None = None) -> None:
+    """An error as people read it."""
+    row = CODES[code]
+    note(f"{code}: {row.what}")
+    if where:
+        note(f"  where:  {where}")
+    if clause:
+        note(f"  clause: {clause}")
+    note(f"  remedy: {row.remedy}")
+
+
+def fail(said: Settings, error: ExchangeError, extra: dict[str, Any] | None = None) -> int:
+    """Tell an error and return the exit code."""
+    if said.as_json:
+        told = error_to_json(error.code, error.where, error.clause)
+        emit_json(said, {"ok": False, "error": told, **(extra or {})})
+    banner(said, err=True)
+    print_error(error.code, error.where, error.clause)
+    return EXIT_OF_FAULT[error.fault]
+
+
+def fail_usage(said: Settings, message: str, hint: str) -> int:
+    """Tell what was wrong with the command itself."""
+    if said.as_json:
+        emit_json(said, {"ok": False, "error": error_to_json("input.usage", message)})
+    note(f"input.usage: {message}")
+    note(f"  remedy: {hint}")
+    return USAGE
+
+
+def fail_unexpected(said: Settings, fault: BaseException) -> int:
+    """The last resort: an id to find it by, the class and place of the fault, and no trace."""
+    ident = secrets.token_hex(4)
+    trace = fault.__traceback__
+    while trace is not None and trace.tb_next is not None:
+        trace = trace.tb_next
+    place = "" if trace is None else f" {trace.tb_frame.f_globals.get('__name__', '')}:{trace.tb_lineno}"
+    return fail(said, LocalError("node.internal", f"{ident} {type(fault).__name__}{place}"))

@@ -1,0 +1,182 @@
+"""``exchange inbox``, ``outbox``, ``show`` and ``evidence``: reading what was sent and received.
+
+Rule: showing a received message, or giving out evidence, is written into the audit log before anything is shown.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, cast
+
+import click
+
+from exchange.cli import output
+from exchange.cli.settings import Settings, common, settings
+
+if TYPE_CHECKING:
+    from exchange.core.wire import JsonObject, JsonValue
+
+DEFAULT_LIMIT: Final = 50
+MAX_LIMIT: Final = 10_000
+
+_limit = click.option(
+    "--limit", default=DEFAULT_LIMIT, show_default=True, type=click.IntRange(1, MAX_LIMIT), help="How many at most."
+)
+
+
+# -- lists -----------------------------------------------------------------------------------------
+
+
+@click.command()
+@common
+@_limit
+def inbox(limit: int) -> int:
+    """Received messages, the newest first; also what was refused, and why."""
+    said = settings()
+    messages = _listed(said, "inbox", limit)
+    if said.as_json:
+        output.emit_json(said, {"ok": True, "messages": [*messages]})
+        return 0
+    output.banner(said)
+    rows = [
+        [
+            str(item["id"]), str(item["from"]), str(item.get("kind") or ""), str(item.get("case") or ""),
+            _status(item), str(item["time"]),
+        ]
+        for item in messages
+    ]  # fmt: skip
+    output.table(["id", "from", "kind", "case", "status", "time"], rows)
+    return 0
+
+
+@click.command()
+@common
+@_limit
+def outbox(limit: int) -> int:
+    """Sent messages, the newest first, with where each of them is."""
+    said = settings()
+    messages = _listed(said, "outbox", limit)
+    if said.as_json:
+        output.emit_json(said, {"ok": True, "messages": [*messages]})
+        return 0
+    output.banner(said)
+    rows = [
+        [
+            str(item["id"]), str(item["to"]), _status(item), str(item["time"]), str(item["clause"] or ""),
+            "" if item["log_index"] is None else str(item["log_index"]),
+        ]
+        for item in messages
+    ]  # fmt: skip
+    output.table(["id", "to", "status", "time", "clause", "their entry"], rows)
+    return 0
+
+
+def _listed(said: Settings, op: str, limit: int) -> list[dict[str, Any]]:
+    from exchange.cli.session import ask_list
+
+    return cast("list[dict[str, Any]]", ask_list(said, op, {"limit": limit}))
+
+
+def _status(item: dict[str, Any]) -> str:
+    return f"{item['status']} ({item['code']})" if item.get("code") else str(item["status"])
+
+
+# -- one message -----------------------------------------------------------------------------------
+
+
+@click.command()
+@common
+@click.argument("ident", metavar="ID")
+def show(ident: str) -> int:
+    """One message with its content; that you read a received one is written into the log."""
+    from exchange.cli.session import ask_object
+
+    said = settings()
+    message = ask_object(said, "show", {"id": ident})
+    if said.as_json:
+        output.emit_json(said, {"ok": True, **message})
+        return 0
+    output.banner(said)
+    _show_message(message)
+    return 0
+
+
+def _show_message(message: JsonObject) -> None:
+    names = ("id", "direction", "from", "to", "status", "code", "clause", "received", "created", "kind", "case",
+             "purpose", "handling", "tlp", "urgency", "in_reply_to", "receipt", "log_index")  # fmt: skip
+    output.pairs([(name.replace("_", " "), output.text_of(message.get(name))) for name in names])
+    if "content" in message:
+        output.line()
+        tree(message["content"])
+    for item in cast("list[JsonObject]", message.get("withheld") or []):
+        output.line(f"withheld: {item['part']} (clause {item['clause']})")
+    for number, item in enumerate(cast("list[JsonObject]", message.get("attachments") or []), 1):
+        output.line(f"evidence {number}: {item['name']}, {item['len']} bytes, SHA-256 {item['sha256']}")
+
+
+def tree(value: JsonValue, depth: int = 0) -> None:
+    """A value for people: one member a line."""
+    space = "  " * depth
+    if isinstance(value, dict):
+        for name, inner in value.items():
+            _branch(f"{space}{name}", inner, depth)
+    elif isinstance(value, list):
+        for number, inner in enumerate(value, 1):
+            _branch(f"{space}{number}", inner, depth)
+
+
+def _branch(label: str, value: JsonValue, depth: int) -> None:
+    if isinstance(value, dict) and {"text", "lang"} == set(value):
+        output.line(f"{label}: {value['text']} [{value['lang']}]")
+    elif isinstance(value, list) and not any(isinstance(item, dict | list) for item in value):
+        output.line(f"{label}: {output.text_of(value)}")
+    elif isinstance(value, dict | list):
+        output.line(f"{label}:")
+        tree(value, depth + 1)
+    else:
+        output.line(f"{label}: {output.text_of(value)}")
+
+
+# -- evidence --------------------------------------------------------------------------------------
+
+
+@click.group()
+@common
+def evidence() -> None:
+    """Evidence files of a message."""
+
+
+@evidence.command("get")
+@common
+@click.argument("ident", metavar="ID")
+@click.argument("number", metavar="N", type=click.IntRange(1, 64))
+@click.option("--out", required=True, metavar="FILE", help="A new file; an existing one is never overwritten.")
+def get(ident: str, number: int, out: str) -> int:
+    """Write evidence N of a message to a file: the original bytes, verified before the file appears."""
+    from exchange.cli.session import run
+
+    said = settings()
+    said.open_home()
+    record = run(_get(said, ident, number, Path(out)))
+    if said.as_json:
+        output.emit_json(said, {"ok": True, "file": out, **record})
+        return 0
+    output.banner(said)
+    output.line(f"{out}: {record['len']} bytes, SHA-256 {record['sha256']}, as the sender stated.")
+    return 0
+
+
+async def _get(said: Settings, ident: str, number: int, path: Path) -> JsonObject:
+    import asyncio
+
+    from exchange.cli.documents import NewFile
+    from exchange.cli.session import at_desk
+
+    # The name first: where it is taken, the log need not say that evidence was given out.
+    with NewFile(path) as file:
+        async with at_desk(said) as (desk, _):
+            record, chunks = await desk.evidence(ident, number)
+            async for piece in chunks:
+                await asyncio.to_thread(file.write, piece)
+        file.keep()
+    return record

@@ -1,0 +1,241 @@
+"""``exchange init`` and ``exchange authority``: what exists before a node runs."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+import click
+
+from exchange.cli import output
+from exchange.cli.settings import Settings, common, read_new_passphrase, read_passphrase, settings
+from exchange.core.errors import LocalError
+
+if TYPE_CHECKING:
+    from exchange.cli.provision import AuthorityKeys
+    from exchange.core.wire import JsonObject, UnverifiedDocument
+
+DEFAULT_NETWORK: Final = "training-local"
+_COUNTRY: Final = re.compile(r"[A-Z]{2}")
+_ANYWHERE: Final = frozenset({"0.0.0.0", "::", ""})  # noqa: S104 - refused as an address for others, never bound here
+
+
+def _country(_: click.Context, __: click.Parameter, value: str) -> str:
+    if not _COUNTRY.fullmatch(value.upper()):
+        message = "two letters, as in ISO 3166-1: TH"
+        raise click.BadParameter(message)
+    return value.upper()
+
+
+def _network(_: click.Context, __: click.Parameter, value: str) -> str:
+    from exchange.core.wire import NETWORK_ID
+
+    if not NETWORK_ID.fullmatch(value):
+        message = "1 to 32 small letters, digits and hyphens"
+        raise click.BadParameter(message)
+    return value
+
+
+def _split_listen(value: str) -> tuple[str, int]:
+    host, colon, port = value.rpartition(":")
+    if not colon or not port.isdecimal() or not 0 <= int(port) <= 65_535 or not host:  # noqa: PLR2004 - TCP's largest
+        message = "--listen is HOST:PORT, for example 192.0.2.1:8443 or [2001:db8::1]:8443"
+        raise click.UsageError(message)
+    return host.strip("[]"), int(port)
+
+
+_network_option = click.option(
+    "--network",
+    default=DEFAULT_NETWORK,
+    show_default=True,
+    callback=_network,
+    help="The network's name; one that begins with training- marks everything as training.",
+)
+_country_option = click.option("--country", required=True, callback=_country, help="ISO 3166-1, for example TH.")
+
+
+# -- init ------------------------------------------------------------------------------------------
+
+
+@click.command()
+@common
+@_country_option
+@click.option("--agency", required=True, help="Name of the agency, as others will read it.")
+@click.option("--node", "node_id", help="Node id; default: country and -fp1, for example th-fp1.")
+@_network_option
+@click.option("--listen", default="127.0.0.1:8443", show_default=True, metavar="HOST:PORT", help="Where to listen.")
+@click.option("--url", help="Where other nodes find this one; default: https:// and the address to listen on.")
+@click.option("--duty-desk", help="How to reach a person, for example a telephone number; default: the agency.")
+def init(
+    *, country: str, agency: str, node_id: str | None, network: str, listen: str, url: str | None, duty_desk: str | None
+) -> int:
+    """Make a node's home: keys, TLS, store, and a card for the authority to sign."""
+    from exchange.adapters.config import Config, encode_config, parse_config
+    from exchange.cli import provision, session
+    from exchange.core.wire import NetworkId, NodeId
+
+    said = settings()
+    path = said.home_path()
+    host, port = _split_listen(listen)
+    if url is None and (host in _ANYWHERE or port == 0):
+        message = "--url is needed: others cannot be told to connect to this --listen"
+        raise click.UsageError(message)
+    shown = f"[{host}]" if ":" in host else host
+    config = Config(
+        node=NodeId(node_id or f"{country.lower()}-fp1"),
+        country=country,
+        agency=agency,
+        network=NetworkId(network),
+        url=url or f"https://{shown}:{port}",
+        host=host,
+        port=port,
+    )
+    try:
+        parse_config(encode_config(config), Path("config.toml"))
+    except LocalError as error:
+        place = error.where.rpartition("config.toml ")[2]
+        raise click.UsageError(place) from None
+    said.network = network
+    made = session.run(provision.create_home(path, config, read_new_passphrase(said), duty_desk=duty_desk))
+    draft = made.home.path / "card.unsigned.json"
+    if said.as_json:
+        facts: JsonObject = {"ok": True, "home": str(path), "node": config.node, "country": country}
+        output.emit_json(said, {**facts, "url": config.url, "card_draft": str(draft)})
+        return 0
+    output.banner(said)
+    output.line(f"Home of {config.node} made in {path}.")
+    output.line("Next:")
+    output.line(f"  1. take {draft} to your authority: exchange authority sign")
+    output.line("  2. exchange card import card.json, here and at every partner")
+    output.line("  3. exchange agreement install, then exchange node run")
+    return 0
+
+
+# -- authority -------------------------------------------------------------------------------------
+
+
+@click.group()
+@common
+def authority() -> None:
+    """The offline home of a country's authority; it signs cards and agreements."""
+
+
+@authority.command("create")
+@common
+@_country_option
+@_network_option
+@click.option("--keys", default=1, show_default=True, type=click.IntRange(1, 9), help="How many keys there are.")
+@click.option("--threshold", type=click.IntRange(1, 9), help="How many of them must sign; default: all.")
+def create(*, country: str, network: str, keys: int, threshold: int | None) -> int:
+    """Make an authority's keys, one file each; give them to different people where there are several."""
+    from exchange.cli import provision
+    from exchange.core.wire import NetworkId
+
+    said = settings()
+    path = said.home_path()
+    needed = keys if threshold is None else threshold
+    if needed > keys:
+        message = "--threshold cannot be above --keys"
+        raise click.UsageError(message)
+    said.network = network
+    passphrase = read_new_passphrase(said)
+    made = provision.create_authority(
+        path, country, NetworkId(network), keys=keys, threshold=needed, passphrase=passphrase
+    )
+    return _show_authority(said, path, made)
+
+
+@authority.command("show")
+@common
+def show() -> int:
+    """The authority's fingerprint; needs no passphrase."""
+    from exchange.cli import provision
+
+    said = settings()
+    path = said.home_path()
+    held = provision.load_authority(path)
+    said.network = held.network
+    return _show_authority(said, path, held)
+
+
+def _show_authority(said: Settings, path: Path, held: AuthorityKeys) -> int:
+    from exchange.cli.documents import show_fingerprint
+
+    digest = held.authority.fingerprint
+    if said.as_json:
+        facts: JsonObject = {"ok": True, "home": str(path), "country": held.country, "fingerprint": digest}
+        output.emit_json(said, {**facts, "keys": len(held.authority.keys), "threshold": held.authority.threshold})
+        return 0
+    output.banner(said)
+    output.line(
+        f"Authority of {held.country}: {held.authority.threshold} of {len(held.authority.keys)} keys must sign."
+    )
+    show_fingerprint(digest)
+    return 0
+
+
+@authority.command("sign")
+@common
+@click.argument("file")
+@click.option("--out", metavar="FILE", help="Where to write; default: beside FILE, without .unsigned or .draft.")
+def sign(*, file: str, out: str | None) -> int:
+    """Sign a card or an agreement: a draft, or a document that others have signed already."""
+    return sign_file(file, out)
+
+
+def sign_file(file: str, out: str | None) -> int:
+    """``authority sign`` and ``agreement sign``: the same, at the authority's home."""
+    from exchange.cli import provision
+    from exchange.cli.documents import read_input
+    from exchange.core import wire
+
+    said = settings()
+    folder = said.home_path()
+    said.network = provision.load_authority(folder).network
+    data = read_input(file, wire.MAX_DOCUMENT_BYTES)
+    before = provision.parse_draft(data)
+    signed = provision.sign_document(provision.unlock_authority(folder, read_passphrase(said, None)), data)
+    path = _write_signed(Path(file), None if out is None else Path(out), signed, was_draft=not before.signatures)
+    return _tell_signed(said, path, wire.parse_signed_document(signed))
+
+
+def _write_signed(source: Path, target: Path | None, data: bytes, *, was_draft: bool) -> Path:
+    """A draft's document beside it; a document that gained a signature in its own place, which loses nothing."""
+    from exchange.adapters.home import write_file
+    from exchange.cli.documents import write_output
+
+    if target is None and not was_draft:
+        write_file(source, data)
+        return source
+    if target is None:
+        stem = source.name.removesuffix(".json").removesuffix(".unsigned").removesuffix(".draft")
+        name = f"{stem}.json"
+        target = source.with_name(name if name != source.name else f"{stem}.signed.json")
+    write_output(target, data)
+    return target
+
+
+def _tell_signed(said: Settings, path: Path, document: UnverifiedDocument) -> int:
+    """What was signed, so that whoever signed sees it."""
+    from exchange.cli import documents
+    from exchange.core.agreements import read_agreement
+    from exchange.core.keys import read_card
+    from exchange.core.wire import DocumentType
+
+    count = len(document.signatures)
+    is_card = document.payload_type == DocumentType.CARD
+    if is_card:
+        facts = documents.card_to_json(read_card(document), count)
+    else:
+        facts = documents.agreement_to_json(read_agreement(document), count)
+    if said.as_json:
+        output.emit_json(said, {"ok": True, "file": str(path), "type": "card" if is_card else "agreement", **facts})
+        return 0
+    output.banner(said)
+    output.line(f"Signed: {path} ({count} signature{'s' * (count != 1)})")
+    if is_card:
+        documents.show_card(facts)
+    else:
+        documents.show_agreement(read_agreement(document), facts)
+    return 0
