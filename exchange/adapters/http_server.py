@@ -90,6 +90,7 @@ class Limits:
     grace: float = 30.0  # a body has this and its length by SLOWEST_BYTES_PER_S
     answer: float = 60.0
     idle: float = 60.0  # until a connection sends its first or next request whole
+    linger: float = 2.0  # after a refusal, for the refused to read it before the rest of its body meets a closed door
 
 
 # -- reading requests ------------------------------------------------------------------------------
@@ -295,7 +296,7 @@ class _Connection(web.RequestHandler):
             keepalive_timeout=limits.idle,
             logger=_SILENT,
             access_log=None,  # type: ignore[arg-type]  # what web.AppRunner(access_log=None) passes on
-            lingering_time=2.0,
+            lingering_time=limits.linger,
             auto_decompress=False,
         )
         self._max_connections = limits.max_connections

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from exchange.core.keys import Card
     from exchange.core.wire import Digest, JsonObject
 
-LIMITS: Final = Limits(max_evidence_bytes=1 << 24)
+LIMITS: Final = Limits(max_evidence_bytes=1 << 24, linger=0.01)
 REQUEST: Final = UnverifiedDocument(DocumentType.REQUEST, b'{"asked":1}', (Signature(KeyId("ab" * 32), b"s" * 64),))
 
 
