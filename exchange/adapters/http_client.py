@@ -160,10 +160,6 @@ class HttpPeers:
     async def _ask_one(self, session: aiohttp.ClientSession, endpoint: str, asked: _Asked) -> bytes:
         upload: _Upload | None = None
         try:
-            url = URL(endpoint + asked.path, encoded=True)
-        except ValueError:  # a port above 65535
-            raise PeerError("relay.unreachable", "address") from None
-        try:
             async with asyncio.timeout(
                 self._timeouts.answer + len(asked.body or b"") / SLOWEST_BYTES_PER_S
             ) as patience:
@@ -172,14 +168,14 @@ class HttpPeers:
                 # The request's own context says how to speak TLS; the connector's pins say with whom.
                 async with session.request(
                     asked.method,
-                    url,
+                    URL(endpoint + asked.path, encoded=True),
                     headers=asked.headers,
                     data=upload.pieces() if upload else asked.body,
                     ssl=self._tls,
                     allow_redirects=False,
                 ) as response:
                     return await _read_answer(response)
-        except (aiohttp.ClientError, OSError, UnicodeError) as error:  # a timeout; a host that cannot be a name
+        except (aiohttp.ClientError, OSError, ValueError) as error:  # an OSError: a timeout; a ValueError: no address
             # aiohttp tells a failure of our own disk as one of the connection.
             if upload is not None and upload.failure is not None:
                 raise upload.failure from None
@@ -258,7 +254,7 @@ def translate(error: Exception) -> PeerError:
         ((ssl.SSLError, aiohttp.ClientSSLError), "tls"),
         (ConnectionRefusedError, "refused"),
         ((ConnectionError, aiohttp.ServerDisconnectedError, aiohttp.ClientPayloadError), "reset"),
-        ((aiohttp.InvalidURL, UnicodeError), "address"),
+        ((aiohttp.InvalidURL, ValueError), "address"),
     )
     for kinds, word in words:
         if isinstance(error, kinds) or isinstance(cause, kinds):
