@@ -110,25 +110,32 @@ class Delivery:
 
     async def _prepare(self, peer: NodeId, queue: PeerQueue, card: Card) -> None:
         """Prekeys, messages that wait unsealed, and a queue filled from the store."""
+        # Each wish is forgotten before it is fulfilled: one that comes meanwhile is a new one.
         if queue.wants_prekeys:
-            await self._fetch_prekeys(peer, card)
             queue.wants_prekeys = False
+            try:
+                await self._fetch_prekeys(peer, card)
+            except PeerError:
+                queue.wants_prekeys = True
+                raise
         while queue.unsealed:
             bundle = self.registry.prekeys.get(peer)
             if bundle is None or bundle.live(self.clock.now()) is None:
                 queue.wants_prekeys = True
                 raise PeerError("prekey.none", peer)
-            queue.unsealed = await self.sender.seal_waiting(peer) > 0
+            queue.unsealed = False
+            if await self.sender.seal_waiting(peer) > 0:
+                queue.unsealed = True
         if queue.more_in_store and len(queue.ready) < MAX_READY // 2:
             await self._refill(peer, queue)
 
     async def _refill(self, peer: NodeId, queue: PeerQueue) -> None:
         limit = MAX_READY + len(queue.in_flight) + len(queue.parked)
+        queue.more_in_store = False
         rows = await self.ledger.store.read("outbox", peer, limit, 0)
-        queue.more_in_store = len(rows) == limit
+        queue.more_in_store = queue.more_in_store or len(rows) == limit
         for digest, ident, lane, seq, document, body in rows:
             queue.push((lane, seq, digest, ident, document, body))
-        queue.wake.clear()
 
     async def _send_next(self, peer: NodeId, queue: PeerQueue, card: Card) -> bool:
         """One request. Whether there was anything to send."""
@@ -187,7 +194,8 @@ class Delivery:
         if codes & {"key.unknown", "card.expired"}:
             wanted.append(self.registry.cards[self.registry.me].digest)
         if "agreement.unknown" in codes:
-            wanted += [agreement.digest for agreement in self.registry.agreements_with(peer)]
+            # Oldest version first: a version is installed only where the one that it supersedes is.
+            wanted += [agreement.digest for agreement in reversed(self.registry.agreements_with(peer))]
         for digest in wanted:
             await self.peers.send_document(card, self.registry.bytes_of[digest])
 
@@ -258,11 +266,13 @@ class Delivery:
             raw = await self.ledger.store.read("outgoing", peer, id_list([ident]))
             digest = outgoing_from_row(raw[0]).record.digest or ""
 
+            # The answers first: a file that is marked whole is not sent again, and nothing else asks for them.
+            await self.sender.take_answers(peer, documents, {digest: ident})
+
             async def job(tx: Transaction, h: str = h, ident: str = ident, length: int = length) -> None:
                 tx.changes.add("put_blob", h, peer, ident, "out", length, 1, None)
 
             await self.ledger.do(job)
-            await self.sender.take_answers(peer, documents, {digest: ident})
         return bool(rows)
 
 

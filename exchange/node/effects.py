@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from exchange.node.queues import Queues
 
 LANE_RANK: Final = {"alert": 0, "normal": 1, "bulk": 2}
+_JUDGEMENTS: Final = frozenset({Event.RECEIVED, Event.REFUSED})
 
 
 @dataclass(slots=True)
@@ -62,30 +63,49 @@ async def step(tx: Transaction, queues: Queues, state: State, event: RelayEvent,
     peer = state.window.peer
     if state.window is not before.window:
         tx.windows[peer] = state.window
+    # A held message keeps its place until this step is over: what changed is found without comparing all with all.
+    changed = [item for earlier, item in zip(before.held, state.held, strict=False) if item is not earlier]
+    await tx.load_incoming(peer, [item.id for item in changed])
+    others = {item.digest: tx.incoming[peer, item.id][item.attempt] for item in changed}
     index: int | None = None
+    entries: dict[str | None, int | None] = {}
     for effect in effects:
-        index = await _carry_out(tx, queues, state, effect, context, index)
+        index = await _carry_out(tx, queues, state, effect, context, index, others)
+        if isinstance(effect, Record) and effect.event in _JUDGEMENTS:
+            entries[effect.subject] = index
     if state.held is not before.held:
         tx.held[peer] = tuple(item for item in state.held if item.status is Status.HELD)
     if state.outgoing is not None and state.outgoing is not before.outgoing:
         _put_outgoing(tx, state.outgoing, context)
     if state.incoming is not None and state.incoming is not before.incoming:
-        held = next((item for item in state.held if item.digest == state.incoming.digest), None)
-        _put_incoming(tx, held or state.incoming, context.case_id)
-    for item in state.held:
-        if item not in before.held and item is not state.incoming:
-            _put_incoming(tx, item, None)
+        _put_incoming(tx, _with_entry(state.incoming, entries), context)
+    for item in changed:
+        tx.put_incoming(replace(others[item.digest], record=_with_entry(item, entries)))
     return state
 
 
+def _with_entry(record: Incoming, entries: dict[str | None, int | None]) -> Incoming:
+    """The record with the index of the entry that judged it, if this step did."""
+    return replace(record, log_index=entries[record.digest]) if record.digest in entries else record
+
+
 async def _carry_out(  # noqa: C901, PLR0912 - one case an effect
-    tx: Transaction, queues: Queues, state: State, effect: Effect, context: Context, index: int | None
+    tx: Transaction,
+    queues: Queues,
+    state: State,
+    effect: Effect,
+    context: Context,
+    index: int | None,
+    others: dict[Digest, IncomingRow],
 ) -> int | None:
     peer = state.window.peer
     match effect:
         case Record():
             fields = {"peer": peer, "subject": effect.subject, "code": effect.code, "clause": effect.clause}
-            fields |= {name: value for name, value in (context.leaf or {}).items() if value is not None}
+            other = None if effect.subject is None else others.get(effect.subject)
+            # A message that this step released was held under another agreement and with another commitment.
+            more = context.leaf or {} if other is None else _leaf_of(other)
+            fields |= {name: value for name, value in more.items() if value is not None}
             if effect.event is Event.OPENED:
                 fields["actor"] = effect.actor
             reserved, context.reserved = context.reserved, None
@@ -168,9 +188,15 @@ def _put_outgoing(tx: Transaction, record: Outgoing, context: Context) -> None:
     tx.put_outgoing(row)
 
 
-def _put_incoming(tx: Transaction, record: Incoming, case_id: str | None) -> None:
+def _put_incoming(tx: Transaction, record: Incoming, context: Context) -> None:
     held = tx.incoming.get((record.peer, record.id), {}).get(record.attempt)
     if held is None:
-        tx.put_incoming(IncomingRow(record, case_id))
+        leaf = context.leaf or {}
+        row = IncomingRow(record, context.case_id, None, leaf.get("agreement"), leaf.get("commitment"))
+        tx.put_incoming(row)
     else:
-        tx.put_incoming(IncomingRow(record, case_id or held.case_id, held.answer))
+        tx.put_incoming(replace(held, record=record))
+
+
+def _leaf_of(row: IncomingRow) -> dict[str, Any]:
+    return {"agreement": row.agreement, "commitment": row.commitment}

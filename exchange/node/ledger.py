@@ -13,7 +13,7 @@ Rules:
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from exchange.core import answers as answer_documents
@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from exchange.core.answers import AnswerItem
     from exchange.core.audit import ClosedBatch, ReservedLeaf
     from exchange.core.delivery import Incoming
+    from exchange.core.wire import Digest
     from exchange.node.registry import Registry
     from exchange.ports import Clock, Secrets, Store
 
@@ -82,8 +83,9 @@ class Transaction:
     closed: ClosedBatch | None = None
     quotas: dict[tuple[str, str, str], dict[str, int]] = field(default_factory=dict)
     new_cases: set[str] = field(default_factory=set)
-    _dirty_out: set[tuple[str, str]] = field(default_factory=set)
-    _dirty_in: set[tuple[str, str, int]] = field(default_factory=set)
+    # Ordered: rows are written in the order in which officers and peers caused them.
+    _dirty_out: dict[tuple[str, str], None] = field(default_factory=dict)
+    _dirty_in: dict[tuple[str, str, int], None] = field(default_factory=dict)
 
     # -- records
 
@@ -117,13 +119,13 @@ class Transaction:
         """Write an outgoing row."""
         key = (row.record.peer, row.record.id)
         self.outgoing[key] = row
-        self._dirty_out.add(key)
+        self._dirty_out[key] = None
 
     def put_incoming(self, row: IncomingRow) -> None:
         """Write an incoming row."""
         record = row.record
         self.incoming.setdefault((record.peer, record.id), {})[record.attempt] = row
-        self._dirty_in.add((record.peer, record.id, record.attempt))
+        self._dirty_in[record.peer, record.id, record.attempt] = None
 
     async def use_case(self, case_id: str) -> None:
         """Make sure that the case's key exists and is learned; a new one is written with this transaction."""
@@ -152,6 +154,10 @@ class Transaction:
         used = await self.used_today(agreement, sender, day)
         used[clause] = used.get(clause, 0) + 1
         self.changes.add("add_quota", agreement, clause, sender, day, used[clause])
+
+    def answers_already(self, peer: NodeId, digest: Digest) -> bool:
+        """Whether this transaction will sign an answer to an envelope or void that came twice within it."""
+        return any(pending.item.digest == digest for pending in self.answers.get(peer, ()))
 
     # -- the log
 
@@ -207,7 +213,7 @@ class Transaction:
         for answer in pending:
             if answer.message is not None:
                 row = self.incoming[peer, answer.message[0]][answer.message[1]]
-                self.put_incoming(IncomingRow(row.record, row.case_id, digest))
+                self.put_incoming(replace(row, answer=digest))
             else:
                 self.changes.add("put_other_answer", answer.item.digest, peer, digest)
 
@@ -233,8 +239,10 @@ class Ledger:
         for row in await self.store.read("windows"):
             window = window_from_row(row)
             self.windows[window.peer] = window
-            rows = await self.store.read("incoming_held", window.peer)
-            self.held[window.peer] = tuple(incoming_from_row(raw).record for raw in rows)
+        # Not by the windows: whose first message is held has none yet.
+        for raw in await self.store.read("incoming_held"):
+            record = incoming_from_row(raw).record
+            self.held[record.peer] = (*self.held.get(record.peer, ()), record)
         for _, frontier, last in await self.store.read("log"):
             self.frontier = restore_frontier(frontier)
             self.last = None if last is None else parse_time(last)

@@ -156,6 +156,8 @@ class Receiver:
         self, tx: Transaction, envelope: SignedEnvelope, error: PeerError, reply: Reply
     ) -> None:
         """Keep both, tell the operator, refuse with one signature; a repeat gets the same document."""
+        if tx.answers_already(envelope.core.sender, envelope.digest):
+            return
         if rows := await tx.store.read("other_answer", envelope.digest):
             reply.answers += [data for (data,) in rows]
             return
@@ -218,10 +220,8 @@ class Receiver:
         absent = await self._absent(tx, peer, message)
         case_id = tx.secrets.case_id(message.header.case)
         await tx.use_case(case_id)
-        missing = False
         for blob in core.blobs:
             whole = self.blobs.has(blob.h)
-            missing = missing or not whole
             tx.changes.add("put_blob", blob.h, peer, core.id, "in", blob.length, int(whole), None)
         wrapped = tx.secrets.wrap(case_id, cek, envelope.digest)
         tx.changes.add("put_envelope", envelope.digest, peer, envelope.received, envelope.body, wrapped)
@@ -238,7 +238,8 @@ class Receiver:
             digest=envelope.digest,
             now=tx.now,
             clause=message.decision.clause,
-            has_blobs=missing,
+            # Also where they are here already, from another message: its sender learns by sending them.
+            has_blobs=bool(core.blobs),
             absent=absent,
         )
         state = await step(tx, self.queues, self._state(tx, peer), event, context)
@@ -267,6 +268,8 @@ class Receiver:
         )
 
     async def _take_void(self, tx: Transaction, void: Void, reply: Reply) -> None:
+        if tx.answers_already(void.sender, void.digest):
+            return
         if rows := await tx.store.read("other_answer", void.digest):
             reply.answers += [data for (data,) in rows]
             return

@@ -37,8 +37,10 @@ class IncomingRow:
     """An incoming record with what the store keeps beside it."""
 
     record: Incoming
-    case_id: str | None
+    case_id: str | None = None
     answer: Digest | None = None
+    agreement: str | None = None
+    commitment: Digest | None = None
 
 
 def _time(moment: datetime | None) -> str | None:
@@ -93,14 +95,14 @@ def incoming_to_row(row: IncomingRow) -> Row:
     r = row.record
     return (
         r.peer, r.id, r.attempt, r.seq, r.digest, r.status.value, _time(r.updated), r.code, r.clause, r.log_index,
-        int(r.has_blobs), " ".join(r.waits_for), row.case_id, row.answer,
+        int(r.has_blobs), " ".join(r.waits_for), row.case_id, row.answer, row.agreement, row.commitment,
     )  # fmt: skip
 
 
 def incoming_from_row(row: Row) -> IncomingRow:
     """From incoming and its listings."""
     (peer, ident, attempt, seq, digest, status, updated, code, clause, log_index, has_blobs, waits_for, case_id,
-     answer) = row  # fmt: skip
+     answer, agreement, commitment) = row  # fmt: skip
     record = Incoming(
         peer=NodeId(peer),
         id=MessageId(ident),
@@ -115,7 +117,7 @@ def incoming_from_row(row: Row) -> IncomingRow:
         has_blobs=bool(has_blobs),
         waits_for=tuple(MessageId(item) for item in waits_for.split()),
     )
-    return IncomingRow(record, case_id, answer)
+    return IncomingRow(record, case_id, answer, agreement, commitment)
 
 
 def id_list(ids: Iterable[str]) -> str:

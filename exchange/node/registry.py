@@ -6,6 +6,7 @@ verified again when it is loaded from the store; the store is not trusted to be 
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
     from datetime import datetime
 
-    from exchange.ports import Changes, Row, Store
+    from exchange.ports import Changes, Records, Row
 
 
 @dataclass(slots=True)
@@ -118,6 +119,11 @@ class Registry:
         if isinstance(item, Card):
             self.cards[item.node] = item
             self.authorities[item.node, item.authority.fingerprint] = item.authority
+            bundle = self.prekeys.pop(item.node, None)
+            # Nothing is sealed to prekeys that were signed by a key which the new card does not name any more.
+            with suppress(PeerError):
+                if bundle is not None:
+                    self.prekeys[item.node] = self.check_prekeys(self.bytes_of[bundle.digest], item.node, bundle.issued)
         elif isinstance(item, Agreement):
             self.agreements[item.digest] = item
         else:
@@ -143,7 +149,7 @@ def add_document(changes: Changes, item: Card | Agreement | PrekeyBundle, data: 
         changes.add("supersede_documents", row[1], row[2], row[3])
 
 
-async def load_registry(store: Store, network: NetworkId, me: NodeId) -> Registry:
+async def load_registry(store: Records, network: NetworkId, me: NodeId) -> Registry:
     """Everything installed, read from the store and verified again. Raises ``IntegrityError`` store.corrupt."""
     registry = Registry(network, me)
     try:
@@ -160,8 +166,10 @@ async def load_registry(store: Store, network: NetworkId, me: NodeId) -> Registr
             registry.keep(verify_agreement(document, network, registry.authority_of), data)
         for data, _ in _current(await store.read("documents", DocumentType.PREKEYS)):
             document = parse_signed_document(data, DocumentType.PREKEYS)
-            node = NodeId(document.fields("prekeys").text("node"))
-            registry.keep(registry.check_prekeys(data, node, document.fields("prekeys").time("issued")), data)
+            node, issued = NodeId(document.fields("prekeys").text("node")), document.fields("prekeys").time("issued")
+            # A newer card may have ended the key that signed them: they are fetched again, or published anew.
+            with suppress(PeerError):
+                registry.keep(registry.check_prekeys(data, node, issued), data)
     except PeerError as error:
         raise IntegrityError("store.corrupt", f"document: {error.code}") from None
     registry.blocked = {NodeId(peer) for (peer,) in await store.read("blocks")}

@@ -23,7 +23,7 @@ from exchange.core.delivery import Answered, Cancelled, Replied, Sealed, Sent, S
 from exchange.core.envelope import Core, open_body
 from exchange.core.errors import IntegrityError, PeerError
 from exchange.core.gate import LANE_OF_URGENCY, make_exchange, read_header
-from exchange.core.relay import RESEAL, next_attempt
+from exchange.core.relay import MAX_WAIT, RESEAL, next_attempt
 from exchange.core.statement import ATTACHMENTS, Statement, encode_statement, parse_statement
 from exchange.core.wire import Digest, NodeId
 from exchange.node.effects import Context, step
@@ -274,11 +274,14 @@ class Sender:
         """Apply verified answers; ``ids`` gives the message of each digest that was sent."""
 
         async def job(tx: Transaction) -> None:
-            await tx.load_outgoing(peer, set(ids.values()))
+            await tx.load_outgoing(peer, ids.values())
+            # With the refusal of a void comes the answer to the envelope that it wanted to take back.
+            rows = [tx.outgoing.get((peer, ident)) for ident in ids.values()]
+            asked = {row.record.digest: row.record.id for row in rows if row is not None and row.record.digest} | ids
             for answers, data in documents:
                 tx.changes.add("put_answer", answers.digest, peer, data)
                 for item in answers.items:
-                    ident = ids.get(item.digest)
+                    ident = asked.get(item.digest)
                     if ident is None:
                         continue
                     row = tx.outgoing.get((peer, ident))
@@ -323,12 +326,16 @@ class Sender:
         await self.ledger.do(job)
 
     async def tick(self, peer: NodeId, rows: Sequence[OutgoingRow]) -> None:
-        """Give back to their officers what waited too long."""
+        """Give back to their officers what waited too long; ``rows`` may be older than their answers."""
+        now = self.clock.now()
+        late = [row.record.id for row in rows if now - row.record.updated >= MAX_WAIT]
+        if not late:
+            return
 
         async def job(tx: Transaction) -> None:
-            for row in rows:
-                tx.outgoing.setdefault((peer, row.record.id), row)
-                state = State(tx.window(peer), outgoing=tx.outgoing[peer, row.record.id].record)
+            await tx.load_outgoing(peer, late)
+            for ident in late:
+                state = State(tx.window(peer), outgoing=tx.outgoing[peer, ident].record)
                 await step(tx, self.queues, state, Tick(tx.now), Context())
 
         await self.ledger.do(job)

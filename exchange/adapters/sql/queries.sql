@@ -24,8 +24,8 @@ ON CONFLICT (peer, id) DO UPDATE SET
     log_index = excluded.log_index, agreement = excluded.agreement, draft = excluded.draft, answer = excluded.answer;
 -- name: put_incoming
 INSERT INTO incoming (peer, id, attempt, seq, digest, status, updated, code, clause, log_index, has_blobs, waits_for,
-                      case_id, answer)
-VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+                      case_id, answer, agreement, commitment)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
 ON CONFLICT (peer, id, attempt) DO UPDATE SET
     status = excluded.status, updated = excluded.updated, code = excluded.code, clause = excluded.clause,
     log_index = excluded.log_index, has_blobs = excluded.has_blobs, waits_for = excluded.waits_for,
@@ -90,16 +90,20 @@ SELECT id FROM outgoing WHERE peer = ? AND status IN ('queued', 'sent') AND dige
 -- name: outgoing_counts
 SELECT peer, status, count(*) FROM outgoing GROUP BY peer, status;
 -- name: incoming
-SELECT peer, id, attempt, seq, digest, status, updated, code, clause, log_index, has_blobs, waits_for, case_id, answer
+SELECT peer, id, attempt, seq, digest, status, updated, code, clause, log_index, has_blobs, waits_for, case_id, answer,
+       agreement, commitment
 FROM incoming WHERE peer = ? AND id IN (SELECT value FROM json_each(?)) ORDER BY attempt;
 -- name: incoming_by_id
-SELECT peer, id, attempt, seq, digest, status, updated, code, clause, log_index, has_blobs, waits_for, case_id, answer
+SELECT peer, id, attempt, seq, digest, status, updated, code, clause, log_index, has_blobs, waits_for, case_id, answer,
+       agreement, commitment
 FROM incoming WHERE id = ? ORDER BY peer, attempt;
 -- name: incoming_held
-SELECT peer, id, attempt, seq, digest, status, updated, code, clause, log_index, has_blobs, waits_for, case_id, answer
-FROM incoming WHERE peer = ? AND status = 'held' ORDER BY seq;
+SELECT peer, id, attempt, seq, digest, status, updated, code, clause, log_index, has_blobs, waits_for, case_id, answer,
+       agreement, commitment
+FROM incoming WHERE status = 'held' ORDER BY peer, seq;
 -- name: incoming_list
-SELECT peer, id, attempt, seq, digest, status, updated, code, clause, log_index, has_blobs, waits_for, case_id, answer
+SELECT peer, id, attempt, seq, digest, status, updated, code, clause, log_index, has_blobs, waits_for, case_id, answer,
+       agreement, commitment
 FROM incoming WHERE status <> 'held' ORDER BY rowid DESC LIMIT ?;
 -- name: incoming_counts
 SELECT peer, status, count(*) FROM incoming GROUP BY peer, status;
@@ -134,10 +138,31 @@ SELECT size, frontier, last FROM log;
 SELECT size, time, note FROM checkpoints ORDER BY size DESC LIMIT 1;
 -- name: all_checkpoints
 SELECT size, time, note FROM checkpoints ORDER BY size;
+-- name: envelopes_page
+SELECT digest, peer, document, body, cek FROM envelopes WHERE digest > ? ORDER BY digest LIMIT ?;
+-- name: incoming_page
+SELECT peer, id, attempt, seq, digest, status, updated, code, clause, log_index, has_blobs, waits_for, case_id, answer,
+       rowid
+FROM incoming WHERE rowid > ? ORDER BY rowid LIMIT ?;
+-- name: outgoing_page
+SELECT peer, id, status, created, updated, attempt, seq, digest, expires, code, clause, log_index, case_id, agreement,
+       NULL, answer, rowid
+FROM outgoing WHERE rowid > ? ORDER BY rowid LIMIT ?;
+-- name: all_blobs
+SELECT h, peer, message, direction, len, whole FROM blobs ORDER BY h;
+-- name: all_outbox
+SELECT digest, peer, id FROM outbox;
+-- name: all_voids
+SELECT digest, peer, answer FROM voids;
+-- name: all_cases
+SELECT case_id, wrapped FROM cases;
+-- name: all_documents
+SELECT digest, type, subject, version, state, lineage, bytes FROM documents ORDER BY type, version;
 -- name: all_envelopes
 SELECT digest, peer, document, body, cek FROM envelopes;
 -- name: all_incoming
-SELECT peer, id, attempt, seq, digest, status, updated, code, clause, log_index, has_blobs, waits_for, case_id, answer
+SELECT peer, id, attempt, seq, digest, status, updated, code, clause, log_index, has_blobs, waits_for, case_id, answer,
+       agreement, commitment
 FROM incoming;
 -- name: all_outgoing
 SELECT peer, id, status, created, updated, attempt, seq, digest, expires, code, clause, log_index, case_id, agreement,

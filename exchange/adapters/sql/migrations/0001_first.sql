@@ -78,6 +78,8 @@ CREATE TABLE incoming (
     waits_for TEXT NOT NULL,            -- ids, while held
     case_id TEXT,                       -- NULL where refused before it was opened
     answer TEXT,                        -- digest of our signed answer
+    agreement TEXT,                     -- '<id>/<version>' it came under, and the digest of its part 0: what its
+    commitment TEXT,                    -- entry in the log says, also where that is written after it was held
     PRIMARY KEY (peer, id, attempt)
 ) STRICT;
 CREATE INDEX incoming_held ON incoming (peer) WHERE status = 'held';
