@@ -5,7 +5,7 @@ What it does not do: judge whether the clock can be believed (the node compares 
 
 from __future__ import annotations
 
-import secrets
+import os
 from datetime import UTC, datetime
 
 
@@ -18,4 +18,4 @@ class SystemClock:
 
     def random(self, length: int) -> bytes:
         """See ``ports.Clock``."""
-        return secrets.token_bytes(length)
+        return os.urandom(length)

@@ -46,8 +46,10 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from exchange.core.agreements import Agreement, Exchange
+    from exchange.core.answers import AnswerItem
     from exchange.core.envelope import BlobRef
     from exchange.core.gate import Header
+    from exchange.core.keys import Prekey
     from exchange.core.schemas import SchemaBook
     from exchange.core.wire import JsonObject, JsonValue
     from exchange.node.ledger import Ledger, Transaction
@@ -143,10 +145,11 @@ class Sender:
         statement = state_for(draft, plan)
         case_id = tx.secrets.case_id(draft.read.case)
         await tx.use_case(case_id)
+        sealable = self._live_prekey(peer, tx.now) is not None
         context = Context(
             case_id=case_id,
             agreement=statement.agreement,
-            draft=tx.secrets.wrap(case_id, encode_statement(statement), f"draft {draft.id}"),
+            draft=None if sealable else tx.secrets.wrap(case_id, encode_statement(statement), f"draft {draft.id}"),
             leaf={"actor": actor},
         )
         state = State(tx.window(peer))
@@ -157,11 +160,14 @@ class Sender:
             blobs = () if ATTACHMENTS in plan.withheld else draft.blobs
             await self._seal(tx, state, Sealing(draft.read, blobs, statement, plan.agreement, actor))
 
+    def _live_prekey(self, peer: NodeId, now: datetime) -> Prekey | None:
+        bundle = self.registry.prekeys.get(peer)
+        return None if bundle is None else bundle.live(now)
+
     async def _seal(self, tx: Transaction, state: State, sealing: Sealing) -> None:
         """Steps S2 to S6, where a prekey lives; else the statement waits."""
         peer, agreement, statement = state.window.peer, sealing.agreement, sealing.statement
-        bundle = self.registry.prekeys.get(peer)
-        prekey = None if bundle is None else bundle.live(tx.now)
+        prekey = self._live_prekey(peer, tx.now)
         if prekey is None:
             tx.after.append(lambda: self.queues.queue(peer).want_prekeys())
             return
@@ -278,12 +284,18 @@ class Sender:
             # With the refusal of a void comes the answer to the envelope that it wanted to take back.
             rows = [tx.outgoing.get((peer, ident)) for ident in ids.values()]
             asked = {row.record.digest: row.record.id for row in rows if row is not None and row.record.digest} | ids
+            taken: set[tuple[Digest, Outcome]] = set()
             for answers, data in documents:
-                tx.changes.add("put_answer", answers.digest, peer, data)
+                # What says nothing of ours, or says it again, is not kept: a peer could fill the disk with it.
+                items: list[AnswerItem] = []
                 for item in answers.items:
-                    ident = asked.get(item.digest)
-                    if ident is None:
-                        continue
+                    if item.digest in asked and (item.digest, item.outcome) not in taken:
+                        taken.add((item.digest, item.outcome))
+                        items.append(item)
+                if items:
+                    tx.changes.add("put_answer", answers.digest, peer, data)
+                for item in items:
+                    ident = asked[item.digest]
                     row = tx.outgoing.get((peer, ident))
                     context = Context(answer=answers.digest)
                     if row is not None and item.code in RESEAL and row.record.digest == item.digest:

@@ -162,6 +162,7 @@ class FailsAfterCommit:
 
     def __init__(self, inner: Any) -> None:  # noqa: ANN401 - the adapter's own connection
         self._inner = inner
+        self.raw = inner.raw
 
     async def run(self, work: Callable[[sqlite3.Connection], Any]) -> Any:  # noqa: ANN401
         await self._inner.run(work)

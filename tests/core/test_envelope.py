@@ -210,7 +210,7 @@ def test_largest_envelope_fits_its_limits() -> None:
         CORE,
         network=wire.NetworkId("n" * 32),
         blobs=tuple(BlobRef(Digest(f"{n:064x}"), 2**53 - 1) for n in range(64)),
-        agreement=replace(CORE.agreement, id=wire.AgreementId("a" * 64), version=2**53 - 1),
+        agreement=replace(CORE.agreement, id=wire.AgreementId("a" * 64), version=9999),
         seq=2**53 - 1,
     )
     sealed = builders.testonly_seal(core, bytes(MAX_STATEMENT_BYTES))
