@@ -37,7 +37,14 @@ class Changes:
         self.rows.setdefault(statement, []).append(values)
 
 
-class Store(Protocol):
+class Records(Protocol):
+    """The reading half of ``Store``: named queries, nothing else."""
+
+    async def read(self, statement: str, *values: object) -> list[Row]:
+        """Run one named query."""
+
+
+class Store(Records, Protocol):
     """The node's records.
 
     Durability: when ``commit`` returns, all of ``changes`` is on stable storage and survives power loss; when it
@@ -48,9 +55,6 @@ class Store(Protocol):
 
     async def commit(self, changes: Changes) -> None:
         """Write one transaction. Raises ``LocalError`` node.disk, ``IntegrityError`` store.corrupt."""
-
-    async def read(self, statement: str, *values: object) -> list[Row]:
-        """Run one named query."""
 
     async def close(self) -> None:
         """Release the files; nothing is written after it."""

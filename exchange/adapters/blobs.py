@@ -157,6 +157,18 @@ class BlobFolder:
         return self._place(h).is_file()
 
 
+def hash_blob(folder: Path, h: str) -> str | None:
+    """SHA-256 of a stored blob, None where there is none that can be read; the folder is not changed. Blocks."""
+    digest = hashlib.sha256()
+    try:
+        with (folder / h[:2] / h).open("rb", buffering=0) as file:
+            while piece := file.read(PIECE_BYTES):
+                digest.update(piece)
+    except OSError:
+        return None
+    return digest.hexdigest()
+
+
 async def _pieces(chunks: AsyncIterator[bytes], max_bytes: int) -> AsyncIterator[bytes]:
     """Join small chunks, so that a thread is asked once a MiB, and stop at the limit."""
     waiting: list[bytes] = []

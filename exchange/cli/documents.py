@@ -106,7 +106,12 @@ class NewFile:
         """Give the file its name; on return it is on stable storage. Raises ``LocalError`` input.exists, node.disk."""
         try:
             os.fsync(self._file)
-            os.link(self._draft or f"/proc/self/fd/{self._file}", self._path, follow_symlinks=self._draft is None)
+            if self._draft is None:
+                # A folder's descriptor makes this linkat(2), which alone can follow the link to an unnamed file.
+                unnamed = f"/proc/self/fd/{self._file}"
+                os.link(unnamed, self._path, src_dir_fd=self._file, follow_symlinks=True)
+            else:
+                os.link(self._draft, self._path)
             folder = os.open(self._path.parent, os.O_RDONLY | os.O_DIRECTORY)
             try:
                 os.fsync(folder)
