@@ -42,7 +42,8 @@ if TYPE_CHECKING:
 
 MAX_CALL_BYTES: Final = 16 * 1_048_576  # the largest statement escaped twice, and the longest list of the node
 PIECE_BYTES: Final = 262_144
-STOP_SECONDS: Final = 5.0
+STOP_SECONDS: Final = 5.0  # for calls that run when the node stops
+LINGER_SECONDS: Final = 2.0  # for whoever is refused to read why, while the rest of the file goes on coming
 _URL: Final = URL("http://node/")
 _CALL: Final = _URL / "call"
 _STAGE: Final = _URL / "stage"
@@ -125,6 +126,7 @@ class _Connection(web.RequestHandler):
             keepalive_timeout=3600.0,
             tcp_keepalive=False,
             logger=_SILENT,
+            lingering_time=LINGER_SECONDS,
             access_log=None,  # type: ignore[arg-type]  # what web.AppRunner(access_log=None) passes on
             auto_decompress=False,
         )
