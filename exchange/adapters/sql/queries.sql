@@ -138,26 +138,6 @@ SELECT size, frontier, last FROM log;
 SELECT size, time, note FROM checkpoints ORDER BY size DESC LIMIT 1;
 -- name: all_checkpoints
 SELECT size, time, note FROM checkpoints ORDER BY size;
--- name: envelopes_page
-SELECT digest, peer, document, body, cek FROM envelopes WHERE digest > ? ORDER BY digest LIMIT ?;
--- name: incoming_page
-SELECT peer, id, attempt, seq, digest, status, updated, code, clause, log_index, has_blobs, waits_for, case_id, answer,
-       rowid
-FROM incoming WHERE rowid > ? ORDER BY rowid LIMIT ?;
--- name: outgoing_page
-SELECT peer, id, status, created, updated, attempt, seq, digest, expires, code, clause, log_index, case_id, agreement,
-       NULL, answer, rowid
-FROM outgoing WHERE rowid > ? ORDER BY rowid LIMIT ?;
--- name: all_blobs
-SELECT h, peer, message, direction, len, whole FROM blobs ORDER BY h;
--- name: all_outbox
-SELECT digest, peer, id FROM outbox;
--- name: all_voids
-SELECT digest, peer, answer FROM voids;
--- name: all_cases
-SELECT case_id, wrapped FROM cases;
--- name: all_documents
-SELECT digest, type, subject, version, state, lineage, bytes FROM documents ORDER BY type, version;
 -- name: all_envelopes
 SELECT digest, peer, document, body, cek FROM envelopes;
 -- name: all_incoming
