@@ -39,6 +39,7 @@ COMMANDS: Final = {
     "evidence": ("reading", "evidence", "Evidence files of a message."),
     "audit": ("audit", "audit", "Export the audit log; check an export."),
     "verify": ("audit", "verify", "Read the whole store and log again."),
+    "demo": ("demo", "demo", "Six nodes on this machine play an invented case."),
 }
 
 

@@ -1,0 +1,320 @@
+"""The scenes of the demo: who sends what to whom, what must be permitted, what must be refused.
+
+Rules:
+1. Nothing is asserted by the one who did it: receipts are verified under the recipient's card, evidence is compared
+   byte for byte (``demo_records``).
+2. The first country refers a case to the second; the others, where there are any, have scenes of their own.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Final, Protocol
+
+from exchange.cli import demo_story as story
+from exchange.cli.demo_people import COUNTRIES, EVIDENCE_NAME
+from exchange.cli.demo_records import verify_receipt
+from exchange.core.errors import PeerError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from exchange.cli.demo_nodes import TrainingNode
+    from exchange.cli.demo_records import Log
+    from exchange.core.wire import JsonObject
+
+ANSWER_SECONDS: Final = 30
+EVIDENCE_TRIES: Final = 400  # times a twentieth of a second
+
+
+def agreement_plan(countries: Sequence[str]) -> dict[tuple[str, ...], str]:
+    """Which countries agreed, with the agreement's id: some pairs, one trio, and never all."""
+    first, second, *others = countries
+    groups: list[tuple[str, ...]] = [(first, second), *((first, other) for other in others[:2])]
+    if len(others) > 1:
+        groups.append((first, second, others[0]))
+    if len(others) > 2:  # noqa: PLR2004 - from the fifth country on
+        groups.append((countries[-2], countries[-1]))
+    return {group: _agreement_id(group) for group in groups}
+
+
+def _agreement_id(group: Sequence[str]) -> str:
+    """A node tries its agreements in the order of their ids: the one of three is named to come after those of two."""
+    names = sorted(country.lower() for country in group)
+    return "-".join([*(["trio"] if len(group) > 2 else []), *names, str(story.CASE_YEAR)])  # noqa: PLR2004 - a pair
+
+
+# -- what came of it -------------------------------------------------------------------------------
+
+
+@dataclass(slots=True)
+class Message:
+    """One message of the story, as its sender's node says and its recipient's receipt proves."""
+
+    id: str
+    kind: str
+    sender: str
+    to: str
+    agreement: str
+    clause: str
+    status: str = "queued"
+    receipt: bool = False
+
+    def to_json(self) -> JsonObject:
+        """As ``--json`` gives it."""
+        return {
+            "id": self.id,
+            "type": self.kind,
+            "from": self.sender,
+            "to": self.to,
+            "status": self.status,
+            "receipt_verified": self.receipt,
+            "agreement": self.agreement,
+            "clause": self.clause,
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """A message that did not leave its node."""
+
+    kind: str
+    sender: str
+    to: str
+    code: str
+    clause: str | None
+    reason: str
+
+    def to_json(self) -> JsonObject:
+        """As ``--json`` gives it."""
+        return {
+            "type": self.kind,
+            "from": self.sender,
+            "to": self.to,
+            "code": self.code,
+            "clause": self.clause,
+            "reason": self.reason,
+        }
+
+
+@dataclass(slots=True)
+class Outcome:
+    """Everything that happened; ``problems`` is empty where the whole story held."""
+
+    homes: dict[str, Path] = field(default_factory=dict)
+    messages: list[Message] = field(default_factory=list)
+    refusals: list[Refusal] = field(default_factory=list)
+    logs: dict[str, Log] = field(default_factory=dict)
+    problems: list[str] = field(default_factory=list)
+    seconds: float = 0.0
+
+    def hold(self, holds: object, what: str) -> None:
+        """Note what does not hold."""
+        if not holds:
+            self.problems.append(what)
+
+    def to_json(self) -> JsonObject:
+        """The one document of ``--json``."""
+        nodes: JsonObject = {}
+        for country, home in self.homes.items():
+            log = self.logs.get(country)
+            nodes[country] = {
+                "home": str(home),
+                "messages_sent": sum(message.sender == country for message in self.messages),
+                "messages_received": sum(message.to == country for message in self.messages),
+                "audit": {
+                    "size": log.size if log else 0,
+                    "root": log.root if log else "",
+                    "verified": bool(log and log.report.ok),
+                },
+            }
+        return {
+            "ok": not self.problems,
+            "nodes": nodes,
+            "messages": [message.to_json() for message in self.messages],
+            "refused": [refusal.to_json() for refusal in self.refusals],
+            "seconds": round(self.seconds, 1),
+        }
+
+
+# -- the story -------------------------------------------------------------------------------------
+
+
+class Step(Protocol):
+    """Tells one step of the story, and what there is to know of it."""
+
+    def __call__(self, title: str, *details: str) -> None:
+        """Tell it."""
+
+
+@dataclass(slots=True)
+class Story:
+    """The scenes, in order; each asks the running nodes and notes what does not hold."""
+
+    nodes: dict[str, TrainingNode]
+    say: Step
+    outcome: Outcome
+
+    def name(self, country: str) -> str:
+        """A country's name in English."""
+        return COUNTRIES[country].name
+
+    async def send(self, sender: str, to: str, draft: JsonObject, files: Sequence[JsonObject] = ()) -> Message | None:
+        """Send and wait for the recipient's answer; None where the node refused to let it out."""
+        args: JsonObject = {"draft": draft, "to": [to], "wait": "accepted", "seconds": ANSWER_SECONDS}
+        if files:
+            args["attachments"] = list(files)
+        kind = str(draft["kind"])
+        try:
+            result = await self.nodes[sender].call("send", args)
+        except PeerError as error:
+            self.outcome.refusals.append(Refusal(kind, sender, to, error.code, error.clause, error.what))
+            return None
+        recipient = result["recipients"][0]
+        if result.get("refused"):
+            why = recipient["reason"]
+            self.outcome.refusals.append(Refusal(kind, sender, to, recipient["code"], recipient["clause"], why))
+            return None
+        message = Message(result["id"], kind, sender, to, recipient["agreement"], recipient["clause"])
+        self.outcome.messages.append(message)
+        receipt = verify_receipt(self.nodes[sender], self.nodes[to], message.id)
+        message.receipt = receipt is not None
+        message.status = recipient["status"]
+        self.outcome.hold(receipt, f"the receipt for the {kind} from {sender} to {to} does not verify")
+        return message
+
+    def permitted(self, message: Message | None) -> str:
+        """By what it was permitted, and what its receipt says."""
+        if message is None:
+            self.outcome.problems.append("a message that an agreement permits was refused")
+            return f"Refused, against expectation: {self.outcome.refusals[-1].code}."
+        receipt = "receipt signed and verified" if message.receipt else "NO VALID RECEIPT"
+        return f"Permitted by {message.agreement}, clause {message.clause}; {message.status}, {receipt}."
+
+    async def refer(self, sender: str, to: str) -> Message | None:
+        """The referral with its evidence, opened at the other side and compared."""
+        victim, suspect = COUNTRIES[to].victim, COUNTRIES[sender].suspect
+        data = story.evidence_file(sender, to)
+        staged = await self.nodes[sender].stage(data)
+        draft = story.case_referral(sender, to, story.case_of(sender, 1))
+        message = await self.send(sender, to, draft, [story.attachment(sender, staged)])
+        self.say(
+            f"{self.name(sender)} refers a trafficking case to {self.name(to)}.",
+            f"Suspect {suspect.shown()}; victim {victim.shown()}, who consented;",
+            f"evidence: {EVIDENCE_NAME}, {len(data):,} bytes.",
+            self.permitted(message),
+        )
+        if message is not None:
+            await self.open(message, data)
+        return message
+
+    async def open(self, message: Message, data: bytes) -> None:
+        """The recipient reads the case and takes the evidence out."""
+        node = self.nodes[message.to]
+        listed = [item for item in await node.call("inbox", {"limit": 100}) if item["id"] == message.id]
+        shown = await node.call("show", {"id": message.id})
+        taken = await self.evidence(node, message.id)
+        sent = story.case_referral(message.sender, message.to, story.case_of(message.sender, 1))
+        self.outcome.hold(listed, "the referral is not in the recipient's inbox")
+        self.outcome.hold(shown["content"] == sent["content"], "the referral arrived changed")
+        self.outcome.hold(taken == data, "the evidence arrived changed")
+        same = "the same, byte for byte" if taken == data else "NOT THE SAME"
+        self.say(
+            f"{self.name(message.to)} opens the case and takes the evidence out.",
+            f"{len(taken):,} bytes: {same}. Both are entries of its audit log.",
+        )
+
+    async def evidence(self, node: TrainingNode, message: str) -> bytes:
+        """The first attachment, as soon as it has arrived whole."""
+        for _ in range(EVIDENCE_TRIES):
+            try:
+                return await node.evidence(message, 1)
+            except PeerError as error:
+                if error.code != "blob.incomplete":
+                    raise
+            await asyncio.sleep(0.05)  # it comes from another process, which tells nobody here
+        raise PeerError("blob.incomplete", node.id)
+
+    async def answer(self, referral: Message) -> None:
+        """Acknowledgement, a question back, and its answer."""
+        sender, to = referral.sender, referral.to
+        case, own_case = story.case_of(sender, 1), story.case_of(to, 107)
+        draft = story.acknowledgement(to, case, own_case, referral.id)
+        message = await self.send(to, sender, draft)
+        self.say(
+            f"{self.name(to)} acknowledges, in its own language: {COUNTRIES[to].received}",
+            f"It keeps the case as {own_case}.",
+            self.permitted(message),
+        )
+        question = story.information_request(case, "Invented: the number is in the advertisement.", referral.id)
+        asked = await self.send(to, sender, question)
+        self.say(
+            f"{self.name(to)} asks {self.name(sender)}: whose number is in the advertisement?", self.permitted(asked)
+        )
+        if asked is not None:
+            await self.nodes[sender].call("show", {"id": asked.id})
+            message = await self.send(sender, to, story.information_response(sender, case, asked.id))
+            self.say(f"{self.name(sender)} answers: {COUNTRIES[sender].suspect.shown()}.", self.permitted(message))
+
+    async def others(self, countries: Sequence[str]) -> None:
+        """What moves between the other countries, where there are any."""
+        first, second, *rest = countries
+        if len(rest) > 1:
+            third, fourth = rest[:2]
+            notice = story.victim_notice(second, story.case_of(third, 4), "repatriation")
+            message = await self.send(third, second, notice)
+            self.say(
+                f"{self.name(third)} tells {self.name(second)} of a victim who wishes to go home.",
+                "These two have no agreement of their own: the one of three countries covers them.",
+                self.permitted(message),
+            )
+            question = story.information_request(story.case_of(first, 1), "Invented: the same number again.")
+            message = await self.send(first, fourth, question)
+            self.say(f"{self.name(first)} asks {self.name(fourth)} about the number.", self.permitted(message))
+        if len(rest) > 2:  # noqa: PLR2004 - as in agreement_plan
+            one, other = countries[-2:]
+            case = story.case_of(one, 9)
+            message = await self.send(one, other, story.suspect_notice(one, case))
+            self.say(
+                f"{self.name(one)} tells {self.name(other)} of a suspect: {COUNTRIES[one].suspect.shown()}.",
+                self.permitted(message),
+            )
+            if message is not None:
+                draft = story.acknowledgement(other, case, story.case_of(other, 33), message.id)
+                answered = await self.send(other, one, draft)
+                self.say(f"{self.name(other)} acknowledges.", self.permitted(answered))
+
+    async def refuse(self, countries: Sequence[str]) -> None:
+        """What an agreement does not permit, and what no agreement covers, does not leave the node."""
+        first, second, *rest = countries
+        to = rest[min(1, len(rest) - 1)] if rest else second
+        await self.refused(
+            first,
+            to,
+            story.victim_notice(first, story.case_of(first, 2), "prosecution"),
+            "art-2",
+            f"{self.name(first)} wants to name a victim to {self.name(to)} for a prosecution.",
+        )
+        if rest:
+            last = rest[-1]
+            question = story.information_request(story.case_of(second, 3), "Invented: a fourth number.")
+            title = f"{self.name(second)} wants to ask {self.name(last)}; these two have no agreement."
+            await self.refused(second, last, question, None, title)
+
+    async def refused(self, sender: str, to: str, draft: JsonObject, clause: str | None, title: str) -> None:
+        """A message that must not leave, refused by ``clause``, or for want of an agreement."""
+        message = await self.send(sender, to, draft)
+        if message is not None:
+            self.outcome.problems.append(f"a message from {sender} to {to} left against the rules")
+            self.say(title, "IT LEFT, against the rules.")
+            return
+        refusal = self.outcome.refusals[-1]
+        wanted = "agreement.unknown" if clause is None else "agreement.purpose"
+        self.outcome.hold(
+            (refusal.code, refusal.clause) == (wanted, clause),
+            f"a message from {sender} to {to} was refused by {refusal.code}, clause {refusal.clause}",
+        )
+        where = "no agreement in force names both" if clause is None else f"clause {clause}: {refusal.reason}"
+        self.say(title, f"Refused before anything left: {refusal.code}, {where}.")
