@@ -100,9 +100,11 @@ def log_keys_of(card: Card) -> LogKeys:
 def verify_folder(folder: str, card: str | None) -> int:
     """Check an exported log, from its folder alone. Exit code 1 where anything is wrong."""
     from exchange.adapters.audit_folder import verify_export
+    from exchange.cli.documents import show_fingerprint
 
     said = settings()
-    keys = None if card is None else log_keys_of(_card_in(said, card))
+    held = None if card is None else _card_in(said, card)
+    keys = None if held is None else log_keys_of(held)
     report = verify_export(Path(folder), card_keys=keys)
     if report.checkpoint is not None:
         said.network = report.checkpoint.head.origin.network
@@ -110,12 +112,14 @@ def verify_folder(folder: str, card: str | None) -> int:
         output.emit_json(said, report.to_json())
     else:
         output.banner(said)
+        if held is not None:
+            show_fingerprint(held.authority.fingerprint)
         _show_report(report)
     return 0 if report.ok else 1
 
 
 def _card_in(said: Settings, name: str) -> Card:
-    from exchange.cli.documents import know_network, read_input, show_fingerprint
+    from exchange.cli.documents import know_network, read_input
     from exchange.core import wire
     from exchange.core.errors import PeerError
     from exchange.core.keys import read_card
@@ -125,8 +129,6 @@ def _card_in(said: Settings, name: str) -> Card:
     if not held.authority.approves(document):
         raise PeerError("key.threshold", Path(name).name)
     know_network(said, held.network)
-    if not said.as_json:
-        show_fingerprint(held.authority.fingerprint)
     return held
 
 

@@ -272,7 +272,11 @@ async def _check_peer(card: Card) -> Check:
     try:
         await peers.fetch_health(card)
     except PeerError as error:
-        return failed(name, error)
+        if error.code != "relay.unreachable":
+            return failed(name, error)
+        detail = f"{error.code} ({error.where}): {', '.join(card.endpoints)}"
+        remedy = "ask whether the peer's node runs; check name, firewall and port between here and there"
+        return Check(name, "fail", detail, remedy, error.code)
     finally:
         await peers.close()
     return _ok(name, "reached, TLS key as in its card")

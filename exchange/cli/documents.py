@@ -212,11 +212,11 @@ def show_agreement(agreement: Agreement, facts: JsonObject) -> None:
     )
     for clause in agreement.clauses:
         output.line()
-        output.line(f"{clause.id}: {output.text_of(dict(clause.text))}")
+        output.paragraph(f"{clause.id}: {output.text_of(dict(clause.text))}")
         output.pairs([(f"    {name}", value) for name, value in _conditions(clause)])
     for rule in agreement.prohibitions:
         output.line()
-        output.line(f"{rule.id} (prohibition): {output.text_of(dict(rule.text))}")
+        output.paragraph(f"{rule.id} (prohibition): {output.text_of(dict(rule.text))}")
         output.pairs([("    kinds", ", ".join(rule.kinds)), ("    purposes", ", ".join(rule.purposes))])
 
 

@@ -40,6 +40,7 @@ COMMANDS: Final = {
     "audit": ("audit", "audit", "Export the audit log; check an export."),
     "verify": ("audit", "verify", "Read the whole store and log again."),
     "demo": ("demo", "demo", "Six nodes on this machine play an invented case."),
+    "bench": ("bench", "bench", "Measure two nodes on this machine beside what it could do."),
 }
 
 

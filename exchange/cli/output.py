@@ -16,6 +16,7 @@ import re
 import secrets
 import shutil
 import sys
+import textwrap
 from typing import TYPE_CHECKING, Any, Final
 
 import click
@@ -96,7 +97,21 @@ def pairs(rows: Iterable[tuple[str, str]]) -> None:
     listed = [(name, value) for name, value in rows if value]
     room = max((len(name) for name, _ in listed), default=0)
     for name, value in listed:
-        line(f"{name.ljust(room)}  {value}")
+        paragraph(f"{name.ljust(room)}  {value}", indent=room + 2)
+
+
+def paragraph(text: str, indent: int = 0) -> None:
+    """A text for people, wrapped at spaces; words, ids and paths are never cut."""
+    rows = textwrap.wrap(
+        clean(text),
+        width(),
+        subsequent_indent=" " * indent,
+        replace_whitespace=False,
+        drop_whitespace=True,
+        break_long_words=False,
+        break_on_hyphens=False,
+    )
+    click.echo("\n".join(rows))
 
 
 def table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
@@ -143,8 +158,8 @@ def print_error(code: str, where: str = "", clause: str | None = None) -> None:
     """An error as people read it."""
     row = CODES[code]
     note(f"{code}: {row.what}")
-    if where:
-        note(f"  where:  {where}")
+    if where.strip():
+        note(f"  where:  {where.strip()}")
     if clause:
         note(f"  clause: {clause}")
     note(f"  remedy: {row.remedy}")

@@ -134,7 +134,13 @@ def _branch(label: str, value: JsonValue, depth: int) -> None:
         output.line(f"{label}:")
         tree(value, depth + 1)
     else:
-        output.line(f"{label}: {output.text_of(value)}")
+        output.line(f"{label}: {_scalar(value)}")
+
+
+def _scalar(value: JsonValue) -> str:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return output.text_of(value)
 
 
 # -- evidence --------------------------------------------------------------------------------------

@@ -33,7 +33,7 @@ from exchange.adapters.keyring import Keyring, unlock_secrets
 from exchange.adapters.sqlite import SqliteStore
 from exchange.adapters.system import SystemClock
 from exchange.adapters.tls import server_context, spki_pin
-from exchange.cli.logs import EXIT_CODES, setup_logs
+from exchange.cli.logs import EXIT_CODES, log_loop_faults, setup_logs
 from exchange.core.checkpoint import Origin, log_keys
 from exchange.core.errors import IntegrityError, LocalError
 from exchange.core.schemas import SchemaBook, parse_schema_book
@@ -44,6 +44,8 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
     from exchange.adapters.home import Home
+    from exchange.core.delivery import Status
+    from exchange.core.wire import NodeId
 
 PR_SET_DUMPABLE: Final = 4  # prctl(2)
 _log = structlog.get_logger("node")
@@ -106,6 +108,8 @@ async def open_node(home: Home, key: bytes | Keyring, *, require_card: bool = Tr
     config = load_config(home.config)
     keyring = unlock_home(home, key) if isinstance(key, bytes) else key
     pin = spki_pin(read_tls_cert(home))
+    if not home.database.is_file():
+        raise IntegrityError("store.corrupt", f"{home.database.name} is missing")  # opening would make an empty one
     store = await SqliteStore.open(home.database)
     try:
         await _check_meta(store, config)
@@ -133,6 +137,8 @@ async def open_node(home: Home, key: bytes | Keyring, *, require_card: bool = Tr
 
 async def _check_meta(store: SqliteStore, config: Config) -> None:
     meta = {name: value for name, value in await store.read("meta") if name in {"node", "network"}}
+    if not meta:
+        raise IntegrityError("store.corrupt", "meta")
     if meta != {"node": config.node, "network": config.network}:
         raise LocalError("node.config", "[node] id or network: not those the home was made with")
 
@@ -186,6 +192,8 @@ async def _run(bundle: NodeBundle) -> int:
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
     context = server_context(bundle.home.tls_cert, bundle.home.tls_key, bundle.keyring.tls_password)
+    log_loop_faults(loop)
+    node.queues.on_news = _tell_log
     await node.start()
     app = make_app(node, Limits(max_evidence_bytes=config.max_evidence_bytes))
     listener = await serve(app, config.host, config.port, context)
@@ -198,6 +206,14 @@ async def _run(bundle: NodeBundle) -> int:
         # Peers first: what they sent is answered while the node still works.
         await listener.close()
         await control.close()
+
+
+def _tell_log(kind: str, peer: NodeId, message: str, status: Status | None) -> None:
+    """News for the operator: alarms always, the way of each message where the level is debug."""
+    if kind == "alarm":
+        _log.warning("alarm", peer=peer, message=message)
+    else:
+        _log.debug(kind, peer=peer, message=message, status=None if status is None else status.value)
 
 
 def _announce(config: Config, port: int) -> None:
