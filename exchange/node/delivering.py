@@ -37,6 +37,7 @@ if TYPE_CHECKING:
 WORKERS: Final = 2
 MAX_ITEMS: Final = 64  # a batch that long costs its receiver one commit and about 20 ms
 MAX_BYTES: Final = 2 * 1_048_576
+MAX_DOCUMENTS: Final = 4 * MAX_ITEMS  # for each item a stored answer, for a void also that of its envelope; and news
 MAX_RESPONSE_BYTES: Final = 4 * 1_048_576
 FIRST_WAIT: Final = 0.5
 LONGEST_WAIT: Final = 300.0
@@ -182,7 +183,7 @@ class Delivery:
 
     def _read_answers(self, fields: wire.Fields, card: Card) -> list[tuple[Answers, bytes]]:
         documents: list[tuple[Answers, bytes]] = []
-        for text in fields.texts("answers", high=64, max_chars=wire.MAX_DOCUMENT_BYTES):
+        for text in fields.texts("answers", high=MAX_DOCUMENTS, max_chars=wire.MAX_DOCUMENT_BYTES):
             data = wire.parse_base64(text, "response.answers")
             document = parse_signed_document(data, DocumentType.ANSWERS)
             documents.append((verify_answers(document, card, self.registry.me), data))

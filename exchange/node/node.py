@@ -232,7 +232,8 @@ class Node:
             ed25519, mldsa44 = await tx.secrets.sign_checkpoint(checkpoint_body(head), cosigned)
             note = assemble_checkpoint(head, [(keys.ed25519, ed25519), (keys.mldsa44, timestamped(moment, mldsa44))])
             tx.changes.add("put_checkpoint", frontier.size, wire.encode_time(tx.now), note)
-            self._checkpointed = frontier.size
+            # Not before the commit: who stops the node meanwhile must not believe that this one is on disk.
+            tx.after.append(lambda: setattr(self, "_checkpointed", frontier.size))
 
         await self.ledger.do(job)
 

@@ -270,14 +270,15 @@ class Receiver:
     async def _take_void(self, tx: Transaction, void: Void, reply: Reply) -> None:
         if tx.answers_already(void.sender, void.digest):
             return
+        # Where the message itself was answered, that answer goes out again beside the refusal of the void, each time:
+        # neither of the two may have arrived before.
+        await tx.load_incoming(void.sender, [void.id])
+        for row in tx.incoming[void.sender, void.id].values():
+            if row.answer is not None and row.record.seq == void.seq:
+                reply.answers += [data for (data,) in await tx.store.read("answer", row.answer)]
         if rows := await tx.store.read("other_answer", void.digest):
             reply.answers += [data for (data,) in rows]
             return
-        # Where the message itself was answered, that answer goes out again beside the refusal of the void.
-        await tx.load_incoming(void.sender, [void.id])
-        for row in tx.incoming[void.sender, void.id].values():
-            if row.answer is not None:
-                reply.answers += [data for (data,) in await tx.store.read("answer", row.answer)]
         context = Context(leaf={"code": None}, deferred=reply.deferred)
         event = Voided(void.seq, void.digest, tx.now)
         await step(tx, self.queues, self._state(tx, void.sender), event, context)
