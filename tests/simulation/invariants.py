@@ -1,0 +1,447 @@
+"""What holds at the end of every history, in sentences; each function yields where its sentence is not true.
+
+Rules:
+1. An invariant looks at what is stored and at what officers were told, never into a process.
+2. It speaks of pairs of nodes that follow the protocol. Of a misbehaving node's partners it says that they are well.
+3. ``check`` runs all of them. A sentence that no history could break would be a defect: test_invariants breaks each.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+from exchange.adapters.sqlite import load_queries
+from exchange.core.answers import Outcome, claimed_sender, verify_answers
+from exchange.core.audit import Event, advance, is_back_dated, parse_leaf
+from exchange.core.checkpoint import parse_checkpoint
+from exchange.core.delivery import DELIVERED, OPEN, Status
+from exchange.core.envelope import parse_envelope
+from exchange.core.keys import read_card
+from exchange.core.merkle import Frontier, hash_leaf
+from exchange.core.relay import TRANSIENT
+from exchange.core.wire import DocumentType, parse_signed_document
+from exchange.node.records import incoming_from_row, outgoing_from_row, window_from_row
+from tests.schemas.samples import book
+from tests.simulation.drafts import CANARY_FORMS
+from tests.simulation.people import QUOTA
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from exchange.core.answers import AnswerItem
+    from exchange.core.audit import Leaf
+    from exchange.core.delivery import Window
+    from exchange.core.envelope import Core
+    from exchange.node.records import IncomingRow, OutgoingRow
+    from tests.simulation.host import Host
+    from tests.simulation.world import World
+
+
+@dataclass
+class Books:
+    """What one node has stored, read."""
+
+    host: Host
+    outgoing: dict[tuple[str, str], OutgoingRow]
+    incoming: dict[tuple[str, str], list[IncomingRow]]
+    windows: dict[str, Window]
+    leaves: list[Leaf]
+    envelopes: dict[str, Core]  # by digest
+    answers: list[tuple[str, AnswerItem]]  # by whom
+
+    @property
+    def id(self) -> str:
+        """Whose they are."""
+        return self.host.id
+
+    def delivered(self, peer: str, ident: str) -> list[IncomingRow]:
+        """The attempts of a message that this node accepted."""
+        return [row for row in self.incoming.get((peer, ident), ()) if row.record.status in DELIVERED]
+
+    def leaves_about(self, digest: str | None, *events: Event) -> list[Leaf]:
+        """Log entries of these kinds about an envelope."""
+        return [leaf for leaf in self.leaves if leaf.subject == digest and leaf.event in events]
+
+
+def _read(host: Host) -> Books:
+    queries, connection = load_queries(), host.connection
+    outgoing = [outgoing_from_row(row) for row in connection.execute(queries["all_outgoing"])]
+    incoming: dict[tuple[str, str], list[IncomingRow]] = {}
+    for raw in connection.execute(queries["all_incoming"]):
+        row = incoming_from_row(raw)
+        incoming.setdefault((row.record.peer, row.record.id), []).append(row)
+    envelopes = {
+        digest: parse_envelope(document, body).core
+        for digest, _, document, body, _ in connection.execute(queries["all_envelopes"])
+        if body
+    }
+    cards = {}
+    for *_, data in connection.execute(queries["documents"], (DocumentType.CARD,)):
+        card = read_card(parse_signed_document(data))
+        cards[card.node] = card
+    answers: list[tuple[str, AnswerItem]] = []
+    for peer, data in connection.execute("SELECT peer, bytes FROM answers"):
+        document = parse_signed_document(data, DocumentType.ANSWERS)
+        sender = claimed_sender(document)
+        other = host.id if sender != host.id else peer
+        answers += [(sender, item) for item in verify_answers(document, cards[sender], other).items]
+    return Books(
+        host=host,
+        outgoing={(row.record.peer, row.record.id): row for row in outgoing},
+        incoming=incoming,
+        windows={row[0]: window_from_row(row) for row in connection.execute(queries["windows"])},
+        leaves=[parse_leaf(leaf) for _, leaf in connection.execute(queries["leaves"], (0, 10**9))],
+        envelopes=envelopes,
+        answers=answers,
+    )
+
+
+@dataclass
+class Evidence:
+    """A world and its books."""
+
+    world: World
+    books: dict[str, Books]
+
+    def pairs(self) -> Iterator[tuple[Books, Books]]:
+        """(sender, receiver), both honest."""
+        for sender, receiver in self.world.honest_pairs():
+            yield self.books[sender.id], self.books[receiver.id]
+
+    def sent(self) -> Iterator[tuple[Books, Books, OutgoingRow]]:
+        """Every message between honest nodes, at its sender."""
+        for sender, receiver in self.pairs():
+            for (peer, _), row in sender.outgoing.items():
+                if peer == receiver.id:
+                    yield sender, receiver, row
+
+    def taken(self) -> Iterator[tuple[Books, Books, IncomingRow]]:
+        """Every accepted message between honest nodes, at its receiver."""
+        for sender, receiver in self.pairs():
+            for peer, ident in receiver.incoming:
+                if peer == sender.id:
+                    for row in receiver.delivered(peer, ident):
+                        yield sender, receiver, row
+
+
+def _name(books: Books, row: OutgoingRow | IncomingRow) -> str:
+    record = row.record
+    return f"{books.id}: message {record.id[:8]} with {record.peer} ({record.status}, {record.code})"
+
+
+# -- the sentences ---------------------------------------------------------------------------------
+
+
+def nothing_unplanned(evidence: Evidence) -> Iterator[str]:
+    """No process ends by an error that was not planned, and no node refuses to start on what it left."""
+    yield from evidence.world.stage.faults
+
+
+def everything_submitted_ends(evidence: Evidence) -> Iterator[str]:
+    """What was submitted is in the end accepted, refused with a code, or returned with a code."""
+    for sender, _, row in evidence.sent():
+        if row.record.status in OPEN:
+            yield f"{_name(sender, row)} has not ended"
+        if row.record.status not in DELIVERED and row.record.code is None:
+            yield f"{_name(sender, row)} ended without a code"
+        if row.record.code in TRANSIENT - {"agreement.unknown"}:
+            yield f"{_name(sender, row)} ended by a code that ends nothing"
+
+
+def nothing_submitted_is_lost(evidence: Evidence) -> Iterator[str]:
+    """A message that an officer was told had been taken is in the store of its sender, for every recipient told."""
+    for submission in evidence.world.submissions:
+        books = evidence.books.get(submission.sender)
+        for peer in submission.recipients if books else ():
+            if books and (peer, submission.id) not in books.outgoing:
+                yield f"{submission.sender}: message {submission.id[:8]} to {peer} is gone"
+
+
+def both_sides_agree(evidence: Evidence) -> Iterator[str]:
+    """A message is delivered at its sender exactly where it is at its receiver, and a refusal has one code at both."""
+    for sender, receiver, row in evidence.sent():
+        record = row.record
+        delivered = receiver.delivered(sender.id, record.id)
+        if (record.status in DELIVERED) is not bool(delivered):
+            yield f"{_name(sender, row)} is {[item.record.status for item in delivered]} at its receiver"
+        if record.status is Status.REFUSED and record.log_index is not None:
+            theirs = [item.record for item in receiver.incoming.get((sender.id, record.id), ())]
+            if not any((item.digest, item.code) == (record.digest, record.code) for item in theirs):
+                yield f"{_name(sender, row)} was refused otherwise: {[item.code for item in theirs]}"
+    for sender, receiver, taken in evidence.taken():
+        if (receiver.id, taken.record.id) not in sender.outgoing:
+            yield f"{_name(receiver, taken)} is unknown to its sender"
+
+
+def evidence_arrives(evidence: Evidence) -> Iterator[str]:
+    """Every file of a delivered message is whole at its receiver, and both sides know it."""
+    query = "SELECT h, whole FROM blobs WHERE peer = ? AND message = ? AND direction = ?"
+    for sender, receiver, row in evidence.taken():
+        there = sender.host.connection.execute(query, (receiver.id, row.record.id, "out")).fetchall()
+        here = receiver.host.connection.execute(query, (sender.id, row.record.id, "in")).fetchall()
+        if sorted(h for h, _ in there) != sorted(h for h, _ in here):
+            yield f"{_name(receiver, row)} has other files than were sent"
+        if not all(whole for _, whole in (*there, *here)) or not all(h in receiver.host.blobs for h, _ in here):
+            yield f"{_name(receiver, row)} waits for files"
+        ours = sender.outgoing.get((receiver.id, row.record.id))
+        if here and (row.record.has_blobs or row.record.status is Status.ACCEPTED):
+            yield f"{_name(receiver, row)} is not complete"
+        if here and ours is not None and ours.record.status is Status.ACCEPTED:
+            yield f"{_name(sender, ours)} is not complete at its sender"
+
+
+def nothing_takes_effect_twice(evidence: Evidence) -> Iterator[str]:
+    """A message is accepted once, in one attempt, by one log entry, and its arrival is told at most once."""
+    for _, receiver, row in evidence.taken():
+        record = row.record
+        if len(receiver.delivered(record.peer, record.id)) > 1:
+            yield f"{_name(receiver, row)} was accepted in two attempts"
+        if len(receiver.leaves_about(record.digest, Event.RECEIVED)) != 1:
+            yield f"{_name(receiver, row)} has not one entry of its arrival"
+    for key, count in evidence.world.stage.received.items():
+        if count > 1:
+            yield f"{key} was told {count} times"
+
+
+def answers_agree(evidence: Evidence) -> Iterator[str]:
+    """No node signs two different final answers to one envelope or void, save complete after accepted."""
+    said: dict[tuple[str, str], set[tuple[Outcome, str | None]]] = {}
+    for books in evidence.books.values():
+        for sender, item in books.answers:
+            if sender != evidence.world.evil:
+                outcome = Outcome.ACCEPTED if item.outcome is Outcome.COMPLETE else item.outcome
+                said.setdefault((sender, item.digest), set()).add((outcome, item.code))
+    for (sender, digest), outcomes in said.items():
+        if len(outcomes) > 1:
+            yield f"{sender} said of {digest[:8]}: {sorted((str(o), str(c)) for o, c in outcomes)}"
+
+
+def replies_come_after(evidence: Evidence) -> Iterator[str]:
+    """A message is never delivered before one that it speaks of."""
+    for sender, receiver, row in evidence.taken():
+        statement = evidence.world.opened.get((receiver.host.id, sender.id, row.record.id))
+        if statement is None:
+            continue
+        header: Any = statement.header()
+        mine = _arrival(receiver, sender.id, row.record.id)
+        for other in {*header["refers_to"], header["in_reply_to"]} - {None}:
+            if (sender.id, other) in receiver.outgoing:
+                continue
+            theirs = _arrival(receiver, sender.id, other)
+            if theirs is None or mine is None or theirs >= mine:
+                yield f"{_name(receiver, row)} came before {other[:8]}"
+
+
+def _arrival(books: Books, peer: str, ident: str) -> int | None:
+    for row in books.delivered(peer, ident):
+        for leaf in books.leaves_about(row.record.digest, Event.RECEIVED):
+            return leaf.seq
+    return None
+
+
+def every_change_has_one_entry(evidence: Evidence) -> Iterator[str]:
+    """Every state that a message reached has exactly one log entry at the node that recorded it."""
+    for sender, _, row in evidence.sent():
+        record = row.record
+        events = [leaf.event for leaf in sender.leaves_about(record.digest, *Event)] if record.digest else []
+        if record.digest and events.count(Event.SEALED) != 1:
+            yield f"{_name(sender, row)} has not one entry of its sealing"
+        receipts = events.count(Event.DELIVERED)
+        if receipts > 1 or events.count(Event.COMPLETED) > 1 or events.count(Event.REFUSED_BY_PEER) > 1:
+            yield f"{_name(sender, row)} was receipted twice"
+        if (
+            record.status in DELIVERED
+            and record.log_index is not None
+            and not receipts
+            and Event.COMPLETED not in events
+        ):
+            yield f"{_name(sender, row)} has a receipt without an entry"
+        if record.status not in DELIVERED and not {Event.REFUSED_BY_PEER, Event.RETURNED} & {*events}:
+            returned = [leaf for leaf in sender.leaves if leaf.event is Event.RETURNED and leaf.subject is None]
+            if record.digest or not returned:
+                yield f"{_name(sender, row)} ended without an entry"
+    for books in evidence.books.values():
+        for rows in books.incoming.values():
+            for taken in rows:
+                judged = books.leaves_about(taken.record.digest, Event.RECEIVED, Event.REFUSED)
+                expected = 0 if taken.record.status is Status.HELD else 1
+                if len(judged) != expected or len(books.leaves_about(taken.record.digest, Event.HELD)) > 1:
+                    yield f"{_name(books, taken)} has {len(judged)} entries of its judgement"
+
+
+def logs_match(evidence: Evidence) -> Iterator[str]:
+    """An accepted message has an entry in either log, with the same commitment, agreement and clause."""
+    for sender, receiver, row in evidence.taken():
+        sealed = sender.leaves_about(row.record.digest, Event.SEALED)
+        received = receiver.leaves_about(row.record.digest, Event.RECEIVED)
+        ours = [(leaf.peer, leaf.commitment, leaf.agreement, leaf.clause) for leaf in sealed]
+        theirs = [(receiver.id, leaf.commitment, leaf.agreement, leaf.clause) for leaf in received]
+        if ours != theirs or len(ours) != 1 or ours[0][1] is None:
+            yield f"{_name(receiver, row)}: sealed {ours}, received {theirs}"
+        statement = evidence.world.opened.get((receiver.host.id, sender.id, row.record.id))
+        if statement is not None and received and statement.parts[0].digest != received[0].commitment:
+            yield f"{_name(receiver, row)} has the commitment of another message"
+
+
+def accepted_messages_can_be_read(evidence: Evidence) -> Iterator[str]:
+    """Everything accepted opens at its receiver and says what its officer wrote, less what the clause withholds."""
+    written = {(item.sender, item.id): item.content for item in evidence.world.submissions}
+    for sender, receiver, row in evidence.taken():
+        statement = evidence.world.opened.get((receiver.host.id, sender.id, row.record.id))
+        if statement is None:
+            yield f"{_name(receiver, row)} cannot be read"
+            continue
+        header: Any = statement.header()
+        content: Any = written.get((sender.host.id, row.record.id))
+        if content is None:
+            continue  # its officer's process died before it could say that it had taken it
+        expected = dict(book().split(header["schema"], content))
+        for name, part in zip(header["parts"], statement.parts[1:], strict=True):
+            if name != "attachments" and part.text is not None and part.value(name) != expected[name]:
+                yield f"{_name(receiver, row)} says something else in {name}"
+            if part.text is None and (name, part.clause) != ("identity", "names"):
+                yield f"{_name(receiver, row)} lacks {name}"
+
+
+def agreements_rule(evidence: Evidence) -> Iterator[str]:
+    """Nothing is delivered but by a clause of an agreement that names both nodes and was then in force."""
+    for sender, receiver, row in evidence.taken():
+        core = receiver.envelopes[row.record.digest]
+        agreement = evidence.world.agreements.get(core.agreement.digest)
+        if agreement is None or not agreement.names(sender.id, receiver.id) or not agreement.is_in_force(core.created):
+            yield f"{_name(receiver, row)} had no agreement in force"
+            continue
+        statement = evidence.world.opened.get((receiver.host.id, sender.id, row.record.id))
+        if statement is None:
+            continue
+        header: Any = statement.header()
+        clause = next((item for item in agreement.clauses if item.id == statement.clause), None)
+        if clause is None or header["kind"] not in clause.kinds or row.record.clause != clause.id:
+            yield f"{_name(receiver, row)} was permitted by no clause"
+
+
+def quotas_hold(evidence: Evidence) -> Iterator[str]:
+    """No more messages are delivered under a clause with a quota than it allows one sender on one day."""
+    counted: Counter[tuple[str, str, str, str, str]] = Counter()
+    for sender, receiver, row in evidence.taken():
+        core = receiver.envelopes[row.record.digest]
+        if row.record.clause == "names" and core.agreement.version == 1:
+            day = core.created.strftime("%Y-%m-%d")
+            counted[sender.id, receiver.id, core.agreement.digest, row.record.clause, day] += 1
+    for key, count in counted.items():
+        if count > QUOTA:
+            yield f"{key}: {count} messages"
+
+
+def every_gap_is_closed(evidence: Evidence) -> Iterator[str]:
+    """Every number that a sender took is answered at its receiver, and the receiver knows of no other."""
+    for sender, receiver in evidence.pairs():
+        ours, theirs = sender.windows.get(receiver.id), receiver.windows.get(sender.id)
+        last = ours.next_seq - 1 if ours else 0
+        through, above = (theirs.through, theirs.above) if theirs else (0, ())
+        if (through, above) != (last, ()):
+            yield f"{sender.id} sent {last} numbers, {receiver.id} answered {through} and {above}"
+
+
+def outboxes_are_empty(evidence: Evidence) -> Iterator[str]:
+    """Nothing waits to be sent to an honest node."""
+    for sender, receiver in evidence.pairs():
+        query = "SELECT count(*) FROM outbox WHERE peer = ?"
+        ((count,),) = sender.host.connection.execute(query, (receiver.id,)).fetchall()
+        if count:
+            yield f"{sender.id}: {count} to {receiver.id}"
+
+
+def logs_verify(evidence: Evidence) -> Iterator[str]:
+    """Every log gives its stored frontier, is in order of number and time, and every checkpoint signs a part of it."""
+    for books in evidence.books.values():
+        connection, queries = books.host.connection, load_queries()
+        raw = [leaf for _, leaf in connection.execute(queries["leaves"], (0, 10**9))]
+        ((size, frontier, _),) = connection.execute(queries["log"]).fetchall()
+        whole = Frontier().extend(map(hash_leaf, raw))
+        if (size, frontier) != (len(raw), whole.encode()):
+            yield f"{books.id}: the stored frontier is not that of the entries"
+        latest = None
+        for number, leaf in enumerate(books.leaves):
+            if leaf.seq != number or is_back_dated(latest, leaf):
+                yield f"{books.id}: entry {number} is out of place or time"
+            latest = advance(latest, leaf)
+        signed = 0
+        for size, _, note in connection.execute(queries["all_checkpoints"]):
+            head = parse_checkpoint(note, books.host.person.log_keys).head
+            if (head.size, head.root) != (size, Frontier().extend(map(hash_leaf, raw[:size])).root()):
+                yield f"{books.id}: the checkpoint of {size} signs another log"
+            signed = size
+        if signed != len(raw):
+            yield f"{books.id}: the last checkpoint covers {signed} of {len(raw)} entries"
+
+
+def nothing_is_in_clear(evidence: Evidence) -> Iterator[str]:
+    """No text that an officer wrote is in any stored row, file or prekey file, neither plain nor in base64."""
+    for host in evidence.world.hosts.values():
+        tables = [name for (name,) in host.connection.execute("SELECT name FROM sqlite_schema WHERE type = 'table'")]
+        for table in tables:
+            for row in host.connection.execute(f"SELECT * FROM {table}"):  # noqa: S608 - the schema's own names
+                for value in row:
+                    data = value if isinstance(value, bytes) else str(value).encode()
+                    if any(form in data for form in CANARY_FORMS):
+                        yield f"{host.id}: a row of {table}"
+        if any(form in data for data in (*host.blobs.values(), *host.prekeys.files.values()) for form in CANARY_FORMS):
+            yield f"{host.id}: a file"
+
+
+def misbehaviour_costs_little(evidence: Evidence) -> Iterator[str]:
+    """What a misbehaving node repeats adds nothing to the logs of others."""
+    evil = evidence.world.evil
+    about = {Event.RECEIVED, Event.REFUSED, Event.HELD, Event.EQUIVOCATION, Event.VOID_RECEIVED, Event.VOID_REFUSED}
+    about |= {Event.PREKEYS_RECEIVED, Event.CARD_INSTALLED}
+    for books in evidence.books.values() if evil else ():
+        different = len(evidence.world.network.evil_documents.get(books.host.id, ()))
+        entries = [leaf for leaf in books.leaves if leaf.peer == evil and leaf.subject and leaf.event in about]
+        if len(entries) > 2 * different + _fetched(books, evil):
+            yield f"{books.id}: {len(entries)} entries for {different} different documents"
+
+
+def _fetched(books: Books, evil: str | None) -> int:
+    """Prekey bundles that the node asked for itself."""
+    return sum(leaf.event is Event.PREKEYS_RECEIVED and leaf.peer == evil for leaf in books.leaves)
+
+
+def it_ends_in_time(evidence: Evidence) -> Iterator[str]:
+    """Once the faults have stopped, everything between honest nodes comes to its end within a bounded time."""
+    if evidence.world.settled_after is None:
+        yield "something still waits"
+
+
+SENTENCES: Final[tuple[Callable[[Evidence], Iterator[str]], ...]] = (
+    nothing_unplanned,
+    it_ends_in_time,
+    everything_submitted_ends,
+    nothing_submitted_is_lost,
+    both_sides_agree,
+    evidence_arrives,
+    nothing_takes_effect_twice,
+    answers_agree,
+    replies_come_after,
+    every_change_has_one_entry,
+    logs_match,
+    accepted_messages_can_be_read,
+    agreements_rule,
+    quotas_hold,
+    every_gap_is_closed,
+    outboxes_are_empty,
+    logs_verify,
+    nothing_is_in_clear,
+    misbehaviour_costs_little,
+)
+
+
+def check(world: World) -> list[str]:
+    """Every breach, with the sentence that it breaks."""
+    evidence = Evidence(world, {host.id: _read(host) for host in world.honest})
+    breaches: list[str] = []
+    for sentence in SENTENCES:
+        breaches += [f"{sentence.__doc__} -- {breach}" for breach in sentence(evidence)]
+    return breaches
