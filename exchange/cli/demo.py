@@ -26,7 +26,7 @@ from rich.text import Text
 from exchange.cli import demo_nodes, output
 from exchange.cli.demo_nodes import NETWORK, TrainingNode
 from exchange.cli.demo_people import COUNTRIES
-from exchange.cli.demo_records import export_log, logs_agree, pairs, status_of, verify_receipt
+from exchange.cli.demo_records import export_log, logs_agree, look_up, pairs
 from exchange.cli.demo_scenes import Outcome, Story, agreement_plan
 from exchange.cli.settings import common, settings
 from exchange.core.errors import LocalError
@@ -155,14 +155,14 @@ async def _end(nodes: dict[str, TrainingNode]) -> None:
 async def _check(nodes: dict[str, TrainingNode], outcome: Outcome) -> None:
     """After the nodes have ended: what became of every message, and whether the logs hold and agree."""
     for message in outcome.messages:
-        sender, to = nodes[message.sender], nodes[message.to]
-        message.status = status_of(sender, to, message.id)
-        message.receipt = verify_receipt(sender, to, message.id) is not None
+        found = look_up(nodes[message.sender], nodes[message.to], message.id)
+        message.status, message.receipt = found.status, found.receipt
         outcome.hold(message.receipt, f"the receipt of {message.id} is gone")
     with tempfile.TemporaryDirectory(prefix="exchange-demo-logs-") as exports:
         for country, node in nodes.items():
             log = outcome.logs[country] = await export_log(node, Path(exports) / country)
             outcome.hold(log.report.ok, f"the audit log of {country} does not verify")
+            outcome.hold(log.review.total == 0, f"the store of {country} does not agree with its log")
     for one, other in pairs(nodes.values()):
         agree = logs_agree(one, other, outcome.logs)
         outcome.hold(agree, f"the logs of {one.country} and {other.country} do not agree")

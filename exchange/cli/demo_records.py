@@ -3,28 +3,28 @@
 Rules:
 1. A receipt counts when its document verifies under the recipient's card and names, by digest, the envelope that the
    sender stored.
-2. A log counts when its export verifies under the keys of the node's card.
+2. A log counts when its export verifies under the keys of the node's card; a store when all of it agrees with its log.
 3. Two logs agree when each message of a pair left the same commitment in both.
 """
 
 from __future__ import annotations
 
 import asyncio
-import sqlite3
 from collections import Counter
-from contextlib import closing
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from functools import partial
+from typing import TYPE_CHECKING
 
 from exchange.adapters.audit_folder import verify_export, write_export
-from exchange.adapters.sqlite import SqliteStore, load_queries
+from exchange.adapters.blobs import hash_blob
+from exchange.adapters.snapshot import Snapshot
+from exchange.cli.audit import log_keys_of
 from exchange.core.answers import Outcome, verify_answers
 from exchange.core.audit import Event, Leaf, parse_leaf
-from exchange.core.checkpoint import log_keys, parse_origin
 from exchange.core.errors import IntegrityError, PeerError
-from exchange.core.keys import Alg, Use
 from exchange.core.wire import DocumentType, parse_signed_document
 from exchange.node.records import id_list, outgoing_from_row
+from exchange.node.verifying import Review, Verifier
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -32,70 +32,49 @@ if TYPE_CHECKING:
 
     from exchange.cli.demo_nodes import TrainingNode
     from exchange.core.auditpack import Report
-    from exchange.core.checkpoint import LogKeys
     from exchange.core.wire import NodeId
-    from exchange.ports import Row
-
-ALL: Final = 1_000_000
 
 
 @dataclass(frozen=True, slots=True)
-class Receipt:
-    """A verified receipt: what became of the message at its sender, and its entry in the recipient's log."""
+class Sent:
+    """What a sender's records hold of a message: its status, and whether its receipt verifies."""
 
     status: str
-    log_index: int
+    receipt: bool
 
 
-def _read(node: TrainingNode, statement: str, *values: object) -> list[Row]:
-    """A named query beside the running node, which alone writes."""
-    with closing(sqlite3.connect(f"{node.new.home.database.as_uri()}?mode=ro", uri=True)) as database:
-        return database.execute(load_queries()[statement], values).fetchall()
+def look_up(sender: TrainingNode, recipient: TrainingNode, message: str) -> Sent:
+    """Read a message's status and verify its receipt, beside the running node or after its end."""
+    with Snapshot(sender.new.home.database) as snapshot:
+        rows = snapshot.rows("outgoing", recipient.id, id_list([message]))
+        if not rows:
+            return Sent("unknown", receipt=False)
+        row = outgoing_from_row(rows[0])
+        answers = snapshot.rows("answer", row.answer)
+    receipt = any(_is_receipt(data, sender, recipient, row.record.digest) for (data,) in answers)
+    return Sent(row.record.status.value, receipt)
 
 
-def verify_receipt(sender: TrainingNode, recipient: TrainingNode, message: str) -> Receipt | None:
-    """The receipt that ``sender`` holds for a message, or None where there is none that verifies."""
-    rows = _read(sender, "outgoing", recipient.id, id_list([message]))
-    if not rows:
-        return None
-    row = outgoing_from_row(rows[0])
-    if row.answer is None or row.record.digest is None:
-        return None
-    for (data,) in _read(sender, "answer", row.answer):
-        try:
-            answers = verify_answers(parse_signed_document(data, DocumentType.ANSWERS), recipient.card, sender.id)
-        except PeerError:
-            return None
-        for item in answers.items:
-            if item.digest == row.record.digest and item.outcome is not Outcome.REFUSED:
-                return Receipt(row.record.status.value, item.log_index)
-    return None
-
-
-def status_of(sender: TrainingNode, recipient: TrainingNode, message: str) -> str:
-    """Where a message is, by its sender's records."""
-    rows = _read(sender, "outgoing", recipient.id, id_list([message]))
-    return outgoing_from_row(rows[0]).record.status.value if rows else "unknown"
-
-
-def card_log_keys(node: TrainingNode) -> LogKeys:
-    """The keys of a node's log, from its signed card."""
-    card = node.card
-    raw = {key.alg: key.raw for key in card.keys_for(Use.LOG)}
-    return log_keys(parse_origin(card.log_origin), raw[Alg.ED25519], raw[Alg.MLDSA44])
+def _is_receipt(data: bytes, sender: TrainingNode, recipient: TrainingNode, digest: str | None) -> bool:
+    try:
+        answers = verify_answers(parse_signed_document(data, DocumentType.ANSWERS), recipient.card, sender.id)
+    except PeerError:
+        return False
+    return any(item.digest == digest and item.outcome is not Outcome.REFUSED for item in answers.items)
 
 
 @dataclass(frozen=True, slots=True)
 class Log:
-    """The audit log of a node that has stopped: what the export's verification said, and the entries."""
+    """The audit log of a node that has ended: what verifying its export and its store said, and its entries."""
 
     report: Report
+    review: Review
     entries: tuple[Leaf, ...]
 
     @property
-    def size(self) -> int:
-        """Entries under the signed root."""
-        return self.report.entries
+    def ok(self) -> bool:
+        """Whether the log is whole and the store agrees with it."""
+        return self.report.ok and self.review.total == 0
 
     @property
     def root(self) -> str:
@@ -104,24 +83,22 @@ class Log:
 
 
 async def export_log(node: TrainingNode, folder: Path) -> Log:
-    """Export the log of a stopped node into ``folder`` and verify what was written, by the keys of the node's card.
+    """Export the log into ``folder``, verify what was written by the keys of the node's card, then the whole store.
 
-    Raises ``LocalError`` node.locked, input.exists, node.disk; ``IntegrityError`` store.log_mismatch.
+    Raises ``LocalError`` input.exists, node.disk; ``IntegrityError`` store.*.
     """
-    with node.new.home.lock():
-        store = await SqliteStore.open(node.new.home.database)
-        try:
-            checkpoints = await store.read("checkpoint")
-            entries = [leaf for _, leaf in await store.read("leaves", 0, ALL)]
-        finally:
-            await store.close()
-    if not checkpoints:
-        raise IntegrityError("store.log_mismatch", f"{node.id}: no checkpoint")
-    keys = card_log_keys(node)
-    note = checkpoints[0][2]
-    await asyncio.to_thread(write_export, folder, checkpoint=note, entries=entries, keys=keys)
-    report = await asyncio.to_thread(verify_export, folder, card_keys=keys)
-    return Log(report, tuple(parse_leaf(entry) for entry in entries))
+    keys = log_keys_of(node.card)
+    with Snapshot(node.new.home.database) as snapshot:
+        checkpoints = snapshot.rows("checkpoint")
+        if not checkpoints:
+            raise IntegrityError("store.log_mismatch", f"{node.id}: no checkpoint")
+        entries = list(snapshot.leaves())
+        write = partial(write_export, folder, checkpoint=checkpoints[0][2], entries=entries, keys=keys)
+        await asyncio.to_thread(write)
+        report = await asyncio.to_thread(verify_export, folder, card_keys=keys)
+        digest_of = partial(hash_blob, node.new.home.blobs)
+        review = await Verifier(snapshot, node.id, keys, digest_of, node.new.keyring).run()
+    return Log(report, review, tuple(parse_leaf(entry) for entry in entries))
 
 
 def _commitments(log: Log, event: Event, peer: NodeId) -> Counter[str]:

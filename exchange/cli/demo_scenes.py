@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Final, Protocol
 
 from exchange.cli import demo_story as story
 from exchange.cli.demo_people import COUNTRIES, EVIDENCE_NAME
-from exchange.cli.demo_records import verify_receipt
+from exchange.cli.demo_records import look_up
 from exchange.core.errors import PeerError
 
 if TYPE_CHECKING:
@@ -125,9 +125,9 @@ class Outcome:
                 "messages_sent": sum(message.sender == country for message in self.messages),
                 "messages_received": sum(message.to == country for message in self.messages),
                 "audit": {
-                    "size": log.size if log else 0,
+                    "size": log.report.entries if log else 0,
                     "root": log.root if log else "",
-                    "verified": bool(log and log.report.ok),
+                    "verified": bool(log and log.ok),
                 },
             }
         return {
@@ -179,10 +179,9 @@ class Story:
             return None
         message = Message(result["id"], kind, sender, to, recipient["agreement"], recipient["clause"])
         self.outcome.messages.append(message)
-        receipt = verify_receipt(self.nodes[sender], self.nodes[to], message.id)
-        message.receipt = receipt is not None
         message.status = recipient["status"]
-        self.outcome.hold(receipt, f"the receipt for the {kind} from {sender} to {to} does not verify")
+        message.receipt = look_up(self.nodes[sender], self.nodes[to], message.id).receipt
+        self.outcome.hold(message.receipt, f"the receipt for the {kind} from {sender} to {to} does not verify")
         return message
 
     def permitted(self, message: Message | None) -> str:
