@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Final
 import pytest
 
 from exchange.adapters import blobs as blobs_module
-from exchange.adapters.blobs import BlobFolder
+from exchange.adapters.blobs import BlobFolder, hash_blob
 from exchange.core.errors import IntegrityError, LocalError, PeerError
 
 if TYPE_CHECKING:
@@ -178,6 +178,15 @@ async def test_a_sector_that_fails_is_missing_evidence(tmp_path: Path, monkeypat
     with pytest.raises(IntegrityError) as caught:
         await anext(pieces)
     assert caught.value.code == "store.blob_missing"
+
+
+async def test_a_stored_blob_is_hashed_again(tmp_path: Path) -> None:
+    """The digest of what lies on the disk is told, whatever its name says, and None where there is nothing."""
+    h, _ = await BlobFolder(tmp_path, 0).save(stream(bytes(2 * MIB)), h=None, max_bytes=2 * MIB)
+    assert hash_blob(tmp_path, h) == h
+    (tmp_path / h[:2] / h).write_bytes(b"other")
+    assert hash_blob(tmp_path, h) == hashlib.sha256(b"other").hexdigest()
+    assert hash_blob(tmp_path, "0" * 64) is None
 
 
 @pytest.mark.parametrize("name", ["", "../node.db", "ab", "AB" * 32])

@@ -171,13 +171,13 @@ async def test_a_bad_request_is_refused(port: int, node: Node, request_: bytes, 
     assert (node.batches, node.documents, node.blobs) == ([], [], {})
 
 
-async def test_what_is_no_http_is_not_repeated(port: int) -> None:
+async def test_what_is_no_http_is_not_repeated(port: int, caplog: pytest.LogCaptureFixture) -> None:
     """Bytes that are no HTTP are refused without a word of them in the answer or in the log."""
     with capture_logs() as logs:
         answer = await wires.talk(port, b"HELO <script>secret</script>\r\n\r\n")
     assert read(answer)[2] == {"code": "wire.bad_frame", "where": "HTTP"}
     assert b"secret" not in answer
-    assert logs == []
+    assert (logs, caplog.records) == ([], [])
 
 
 # -- what is said of errors
@@ -302,6 +302,16 @@ async def test_a_late_answer_does_not_stop_the_work(node: Node, identity: Identi
     assert node.documents == ([b"{}"] if error is None else [])
     failed = {"event": "request_failed_late", "fault": "node.disk", "log_level": "warning"}
     assert logs == ([failed] if isinstance(error, LocalError) else [])
+
+
+async def test_closing_waits_for_late_work(node: Node, identity: Identity) -> None:
+    """A server that closes waits for work that was already answered as busy."""
+    node.wait = asyncio.Event()
+    limits = replace(wires.LIMITS, answer=0.3)
+    async with wires.listening(node, identity, limits) as listener:
+        assert code(await ask(listener.port, post(resources.DOCUMENTS, b"{}", JSON))) == (503, "relay.busy")
+        asyncio.get_running_loop().call_later(0.05, node.wait.set)
+    assert node.documents == [b"{}"]
 
 
 async def test_a_client_that_leaves_does_not_stop_the_work(node: Node, identity: Identity) -> None:

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 def test_a_new_key_is_encrypted_and_its_certificate_is_its_own() -> None:
     """A new key opens with its password alone, is on P-256, and signs a certificate that never ends."""
     key_pem, cert_pem = new_tls("kh-fp1", ["kh.example", "10.0.0.7", "[::1]"], "a password")
-    assert key_pem.startswith(b"-----BEGIN ENCRYPTED PRIVATE KEY-----")
+    assert b" ENCRYPTED " in key_pem.splitlines()[0]
     with pytest.raises(ValueError, match="password"):
         load_pem_private_key(key_pem, b"another")
     key = load_pem_private_key(key_pem, b"a password")

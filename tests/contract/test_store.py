@@ -1,6 +1,8 @@
 """The contract of ``ports.Store``, for SQLite on a file and in memory.
 
 The table of failures is the heart: a commit that raises has written all or nothing, *failed but persisted* among them.
+
+Length: one contract, read as a whole.
 """
 
 from __future__ import annotations
