@@ -17,6 +17,7 @@ Rules:
 
 from __future__ import annotations
 
+import asyncio
 import re
 import sqlite3
 from functools import lru_cache
@@ -71,6 +72,10 @@ class _Connection(aiosqlite.Connection):
     def raw(self) -> sqlite3.Connection:
         """The connection itself, for the one writer and only while nothing of its runs on the thread."""
         return self._conn
+
+    def join(self) -> None:
+        """Wait for the database thread to end."""
+        self._thread.join()
 
     async def run(self, work: Callable[[sqlite3.Connection], T]) -> T:
         """Run ``work`` on the database thread; nothing else runs on the connection meanwhile."""
@@ -135,7 +140,12 @@ def _connect(path: str, *, read_only: bool) -> sqlite3.Connection:
 
 async def _open(path: str, *, read_only: bool) -> _Connection:
     connection = _Connection(lambda: _connect(path, read_only=read_only), 64)
-    await connection
+    try:
+        await connection
+    except BaseException:
+        # Its thread still ends: until then it may answer into a loop that is gone.
+        await asyncio.to_thread(connection.join)
+        raise
     return connection
 
 
@@ -156,7 +166,11 @@ class SqliteStore:
         """Open or create the file. Raises ``LocalError`` node.database, node.disk; ``IntegrityError`` store.corrupt."""
         try:
             writer = await _open(str(path), read_only=False)
-            reader = await _open(str(path), read_only=True)
+            try:
+                reader = await _open(str(path), read_only=True)
+            except BaseException:
+                await writer.close()
+                raise
         except sqlite3.Error as error:
             raise _translate(error) from None
         return cls(writer, reader)

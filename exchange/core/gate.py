@@ -17,7 +17,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import Enum
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final, cast
 
 from exchange.core import wire
 from exchange.core.agreements import Decision, Exchange, decide
@@ -131,26 +131,29 @@ def check_route(envelope: SignedEnvelope, reception: Reception) -> Agreement:
 def read_header(value: JsonObject, book: SchemaBook) -> Header:
     """Read part 0. Raises ``PeerError``: schema.invalid, schema.code."""
     book.validate_header(value)
-    fields = wire.Fields(value, "header")
+    # The schema has settled every member's presence and form, so they are taken as they are; whole numbers alone are
+    # looked at again, because to JSON Schema 1.0 is one.
+    fields = cast("dict[str, Any]", value)
+    whole = wire.Fields({"retention": fields["retention"], "attachments": fields["attachments"]}, "header")
     return Header(
-        kind=fields.text("kind"),
-        schema=SchemaId(fields.text("schema")),
-        id=MessageId(fields.text("id")),
-        sender=NodeId(fields.text("from")),
-        recipients=tuple(NodeId(node) for node in fields.texts("to", high=32)),
-        case=fields.text("case"),
-        in_reply_to=MessageId(fields.text("in_reply_to")) if fields.has("in_reply_to") else None,
-        refers_to=tuple(MessageId(other) for other in fields.texts("refers_to", high=32)),
-        purpose=fields.text("purpose"),
-        handling=frozenset(fields.texts("handling", high=4)),
-        tlp=fields.text("tlp"),
-        urgency=fields.text("urgency"),
-        onward=fields.text("onward"),
-        retention_days=fields.integer("retention"),
-        parts=fields.texts("parts", high=16),
-        network=fields.text("network"),
-        schema_digest=fields.digest("schema_digest"),
-        attachments=fields.integer("attachments"),
+        kind=fields["kind"],
+        schema=SchemaId(fields["schema"]),
+        id=MessageId(fields["id"]),
+        sender=NodeId(fields["from"]),
+        recipients=tuple(fields["to"]),
+        case=fields["case"],
+        in_reply_to=fields["in_reply_to"],
+        refers_to=tuple(fields["refers_to"]),
+        purpose=fields["purpose"],
+        handling=frozenset(fields["handling"]),
+        tlp=fields["tlp"],
+        urgency=fields["urgency"],
+        onward=fields["onward"],
+        retention_days=whole.integer("retention"),
+        parts=tuple(fields["parts"]),
+        network=fields["network"],
+        schema_digest=Digest(fields["schema_digest"]),
+        attachments=whole.integer("attachments"),
     )
 
 

@@ -124,7 +124,7 @@ async def make_plan(tx: Transaction, registry: Registry, book: SchemaBook, draft
         agreement = registry.serving(installed.digest)
         if agreement is None:
             continue
-        day = tx.now.strftime("%Y-%m-%d")
+        day = tx.now.date().isoformat()
         used = await tx.used_today(agreement.digest, registry.me, day)
         decision, withheld = _judge(agreement, draft, peer, tx.now, used, book)
         if decision.allowed and draft.read.schema not in card.accepts:

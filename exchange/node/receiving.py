@@ -171,7 +171,7 @@ class Receiver:
     async def _take_new(self, tx: Transaction, envelope: SignedEnvelope, reply: Reply) -> None:
         core = envelope.core
         agreement = self.registry.serving(core.agreement.digest)
-        day = core.created.strftime("%Y-%m-%d")
+        day = core.created.date().isoformat()
         reception = Reception(
             book=self.book,
             agreement=agreement,
@@ -243,7 +243,7 @@ class Receiver:
             absent=absent,
         )
         state = await step(tx, self.queues, self._state(tx, peer), event, context)
-        await tx.count(agreement.digest, message.decision.clause or "", peer, core.created.strftime("%Y-%m-%d"))
+        await tx.count(agreement.digest, message.decision.clause or "", peer, core.created.date().isoformat())
         if state.incoming is not None and state.incoming.status in DELIVERED and message.header.in_reply_to:
             await self._mark_replied(tx, peer, message.header.in_reply_to)
 

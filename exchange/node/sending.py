@@ -194,7 +194,7 @@ class Sender:
         item = SealItem(leaf, core, encode_statement(statement), prekey.key, case_id)
         ((sealed, wrapped),) = await tx.secrets.seal([item])
         tx.changes.add("put_envelope", sealed.digest, peer, sealed.document, sealed.body, wrapped)
-        await tx.count(agreement.digest, statement.clause, self.registry.me, now.strftime("%Y-%m-%d"))
+        await tx.count(agreement.digest, statement.clause, self.registry.me, now.date().isoformat())
         context = Context(
             reserved=leaf,
             leaf={
@@ -251,7 +251,7 @@ class Sender:
             agreement = self.registry.serving(installed.digest)
             if agreement is None:
                 continue
-            used = await tx.used_today(agreement.digest, self.registry.me, tx.now.strftime("%Y-%m-%d"))
+            used = await tx.used_today(agreement.digest, self.registry.me, tx.now.date().isoformat())
             decision = decide(agreement, exchange, used, statement.clause)
             if decision.allowed:
                 again = replace(statement, agreement=agreement.digest)
