@@ -16,12 +16,13 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
-import jsonschema_rs
-
 from exchange.core import wire
 from exchange.core.errors import PeerError
+from exchange.core.schemas import compile_schema
 
 if TYPE_CHECKING:
+    import jsonschema_rs
+
     from exchange.core.wire import JsonValue
 
 MAX_NARROWING_BYTES: Final = 8_192
@@ -79,8 +80,10 @@ def parse_narrowing(schema: JsonValue, where: str) -> Narrowing:
     encoded = wire.encode_json(schema)
     if len(encoded) > MAX_NARROWING_BYTES or _count_keywords(schema, where) > _MAX_KEYWORDS:
         raise PeerError("agreement.malformed", f"{where}: too large")
+    if not isinstance(schema, dict):
+        raise PeerError("agreement.malformed", where)
     try:
-        validator = jsonschema_rs.Draft202012Validator(encoded.decode("utf-8"))
+        validator = compile_schema(schema)
     except ValueError:
         raise PeerError("agreement.malformed", where) from None
     return Narrowing(encoded.decode("utf-8"), validator)
