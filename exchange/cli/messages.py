@@ -168,13 +168,14 @@ async def _as_reply(desk: Desk, order: Order, draft: JsonValue) -> tuple[Order, 
     from exchange.core.errors import LocalError
 
     header = cast("dict[str, str]", await desk.call("header", {"id": order.reply_to}))
+    addressed = replace(order, to=(header["from"],))
     if not isinstance(draft, dict):
-        return order, draft  # its schema says what is wrong with it
+        return addressed, draft  # its schema says what is wrong with it
     if draft.get("in_reply_to") not in {None, order.reply_to}:
         raise LocalError("input.draft", "in_reply_to names another message")
     filled: JsonObject = {**draft, "in_reply_to": order.reply_to}
     filled.setdefault("case", header["case"])
-    return replace(order, to=(header["from"],)), filled
+    return addressed, filled
 
 
 # -- evidence --------------------------------------------------------------------------------------

@@ -1,0 +1,160 @@
+"""``exchange agreement``: draft, install, show, check."""
+
+from __future__ import annotations
+
+import json
+from datetime import timedelta
+from typing import TYPE_CHECKING
+
+from exchange.cli import provision
+from exchange.core.keys import read_card
+from tests.cli import homes
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    import pytest
+
+
+def signed(pair: homes.Pair, payload: object) -> bytes:
+    """An agreement's payload signed by both authorities."""
+    data = json.dumps(payload).encode()
+    for country in ("TH", "KH"):
+        data = provision.sign_document(provision.unlock_authority(pair.authority(country), homes.PASSPHRASE), data)
+    return data
+
+
+def payload_of(pair: homes.Pair, **changes: object) -> dict[str, object]:
+    """The payload of a fresh agreement between the two."""
+    cards = [read_card(provision.parse_draft(data)) for data in pair.cards.values()]
+    return dict(homes.agreement_of(cards, homes.clauses_of([card.node for card in cards]))) | changes
+
+
+# -- drafts ----------------------------------------------------------------------------------------
+
+
+def test_draft_from_the_cards_held(call: homes.Caller, pair: homes.Pair, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The draft names both nodes with their authorities' fingerprints, explains itself, and can be signed as it is."""
+    monkeypatch.chdir(pair.folder)
+    done = call("agreement", "new", "--with", "KH", "--home", pair.home("TH"), "--days", "30", "--json")
+    assert done.code == 0
+    assert (done.json["file"], done.json["parties"]) == ("kh-th.draft.json", ["kh-fp1", "th-fp1"])
+    draft = json.loads((pair.folder / "kh-th.draft.json").read_bytes())
+    prints = {
+        f"{country.lower()}-fp1": provision.load_authority(pair.authority(country)).authority.fingerprint
+        for country in ("TH", "KH")
+    }
+    assert {party["node"]: party["authority"] for party in draft["parties"]} == prints
+    assert draft["//"]
+    again = call("agreement", "new", "--with", "KH", "--home", pair.home("TH"))
+    assert (again.code, again.refused("input.exists")) == (3, True)
+
+
+def test_draft_from_card_files_needs_no_home(call: homes.Caller, made: homes.Pair, tmp_path: Path) -> None:
+    """Two cards as files are enough; a card that is not signed, and one card alone, are not."""
+    for country, card in made.cards.items():
+        (tmp_path / f"{country}.json").write_bytes(card)
+    words = ("agreement", "new", "--id", "two", "--card", tmp_path / "TH.json")
+    done = call(*words, "--card", tmp_path / "KH.json", "--out", tmp_path / "two.draft.json")
+    assert done.code == 0
+    assert done.out.startswith("TRAINING")
+    shown = call("agreement", "show", tmp_path / "two.draft.json")
+    assert "two/1" in shown.out
+    assert all(len(line) <= 100 for line in shown.out.splitlines())
+    assert call(*words).code == 2
+    bare = json.loads(made.cards["KH"]) | {"signatures": [{"keyid": "0" * 64, "sig": "AAAA"}]}
+    (tmp_path / "bare.json").write_text(json.dumps(bare))
+    assert call(*words, "--card", tmp_path / "bare.json").refused("key.threshold")
+
+
+# -- installing ------------------------------------------------------------------------------------
+
+
+def test_agreement_is_installed_once_all_signed(call: homes.Caller, pair: homes.Pair) -> None:
+    """An agreement with one signature of two is refused; with both it serves, and a rival of it is refused."""
+    home, file = pair.home("TH"), pair.folder / "second.json"
+    payload = payload_of(pair, id="second")
+    signer = provision.unlock_authority(pair.authority("TH"), homes.PASSPHRASE)
+    file.write_bytes(provision.sign_document(signer, json.dumps(payload).encode()))
+    half = call("agreement", "install", file, "--home", home)
+    assert (half.code, half.refused("key.threshold")) == (1, True)
+    file.write_bytes(signed(pair, payload))
+    assert call("agreement", "install", file, "--home", home).code == 0
+    again = call("agreement", "install", file, "--home", home, "--json")
+    assert again.json["id"] == "second"
+    file.write_bytes(signed(pair, payload | {"title": {"en": "Another text"}}))
+    assert call("agreement", "install", file, "--home", home).refused("agreement.conflict")
+    listed = call("agreement", "list", "--home", home, "--json").json["agreements"]
+    assert [item["id"] for item in listed] == ["pair", "second"]
+
+
+def test_successor_ends_what_it_supersedes(call: homes.Caller, pair: homes.Pair) -> None:
+    """The list says that a version serves until its successor begins, and show takes the newest."""
+    home, file = pair.home("TH"), pair.folder / "next.json"
+    first = call("agreement", "show", "pair", "--home", home, "--json").json
+    begin = provision.utc_now() + timedelta(days=1)
+    payload = payload_of(pair, version=2, supersedes=first["digest"], valid_from=begin.strftime("%Y-%m-%dT%H:%M:%SZ"))
+    file.write_bytes(signed(pair, payload))
+    assert call("agreement", "install", file, "--home", home).code == 0
+    listed = call("agreement", "list", "--home", home, "--json").json["agreements"]
+    assert [(item["version"], item["serves_until"]) for item in listed] == [
+        (2, payload["valid_until"]),
+        (1, payload["valid_from"]),
+    ]
+    assert call("agreement", "show", "pair", "--home", home, "--json").json["version"] == 2
+    assert call("agreement", "show", "pair", "--version", "1", "--home", home, "--json").json["version"] == 1
+    assert "pair/2" in call("agreement", "list", "--home", home).out
+
+
+def test_unknown_agreement_is_told(call: homes.Caller, pair: homes.Pair) -> None:
+    """An id or a version that is not installed is refused."""
+    for words in (("nothing",), ("pair", "--version", "7")):
+        done = call("agreement", "show", *words, "--home", pair.home("TH"))
+        assert (done.code, done.refused("agreement.unknown")) == (1, True)
+
+
+def test_card_is_no_agreement(call: homes.Caller, pair: homes.Pair) -> None:
+    """A document of another type is not installed as an agreement."""
+    path = pair.folder / "card.json"
+    path.write_bytes(pair.cards["KH"])
+    assert call("agreement", "install", path, "--home", pair.home("TH")).refused("wire.wrong_type")
+
+
+def test_every_condition_is_shown(call: homes.Caller, pair: homes.Pair, tmp_path: Path) -> None:
+    """Quota, approvals, a narrowing schema and prohibitions are shown with the clauses."""
+    payload = payload_of(pair)
+    clauses = payload["clauses"]
+    assert isinstance(clauses, list)
+    clauses[0] |= {"quota_per_day": 5, "content": {"required": ["links"]}}
+    clauses[0]["requires"]["approvals"] = 2
+    payload["prohibitions"] = [{"id": "never-1", "text": {"en": "Never this."}, "when": {"purposes": ["prevention"]}}]
+    path = tmp_path / "draft.json"
+    path.write_text(json.dumps(payload))
+    out = call("agreement", "show", path).out
+    assert "quota" in out
+    assert "5 a day" in out
+    assert "narrowed by a schema" in out
+    assert "never-1 (prohibition): Never this." in out
+    assert "safety" in out
+
+
+# -- checking --------------------------------------------------------------------------------------
+
+
+def test_check_says_yes_by_clause(call: homes.Caller, pair: homes.Pair) -> None:
+    """A permitted draft is shown with its clause and parts, and nothing is stored."""
+    done = call("agreement", "check", homes.REFERRAL, "--to", "KH", "--home", pair.home("TH"))
+    assert done.code == 0
+    assert "allowed" in done.out
+    assert "art-1" in done.out
+    assert call("outbox", "--home", pair.home("TH"), "--json").json["messages"] == []
+
+
+def test_check_says_no_and_why(call: homes.Caller, pair: homes.Pair, tmp_path: Path) -> None:
+    """A draft that no clause permits is answered with code, clause and what would have to change; exit code 1."""
+    draft = homes.write_draft(tmp_path / "draft.json", tlp="RED")
+    done = call("agreement", "check", draft, "--to", "KH", "--home", pair.home("TH"))
+    assert done.code == 1
+    assert done.refused("agreement.tlp")
+    assert "clause: art-1" in done.err
+    assert "at most AMBER" in done.err
