@@ -1,0 +1,376 @@
+"""Make the receiver's vectors: ``python -m tests.vectors.make`` writes tests/vectors/*.json anew.
+
+Rules:
+1. Every vector is one valid envelope with one thing wrong, so that it fails at exactly the step it names.
+2. Keys follow from fixed seeds; the KEM and ML-DSA draw randomness, so the bytes differ each time they are made. They
+   are made when the format changes, and kept.
+3. What a receiver must hold (cards, agreement, clock, prekey) is in the vector; nothing else is needed.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from nacl.bindings import crypto_aead_xchacha20poly1305_ietf_encrypt
+
+from exchange.adapters.files import schema_files
+from exchange.adapters.keyring import xwing_secret
+from exchange.core import wire
+from exchange.core.agreements import read_agreement
+from exchange.core.envelope import (
+    AgreementRef,
+    BlobRef,
+    Core,
+    body_key,
+    encode_core,
+    key_commitment,
+    pad,
+    wrap_info,
+)
+from exchange.core.keys import Alg, encode_card, public_key
+from exchange.core.schemas import SchemaBook, parse_schema_book
+from exchange.core.statement import Statement, compose_statement, encode_statement, make_part
+from exchange.core.wire import Digest, DocumentType, SchemaId, UnverifiedDocument
+from tests.core import builders
+from tests.core.builders import DAY, KH, NETWORK, NOW, SUITE, TH
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+HERE: Final = Path(__file__).parent
+SEED: Final = hashlib.sha256(b"testonly vector prekey").digest()
+SECRET, RAW = xwing_secret(SEED)
+PREKEY: Final = public_key(Alg.XWING, RAW)
+CEK: Final = hashlib.sha256(b"testonly content key").digest()
+NONCE: Final = hashlib.sha256(b"testonly nonce").digest()[:24]
+CONTENT: Final[dict[str, Any]] = {
+    "kind": "acknowledgement",
+    "entities": [],
+    "links": [],
+    "note": {"text": "បានទទួល", "lang": "km"},
+}
+
+
+def _agreement(**changes: Any) -> UnverifiedDocument:  # noqa: ANN401
+    thai, khmer = builders.testonly_node(TH), builders.testonly_node(KH)
+    payload: dict[str, Any] = {
+        "network": NETWORK,
+        "id": "kh-th",
+        "version": 1,
+        "title": {"en": "Vectors"},
+        "legal_basis": {"en": "None: a training network"},
+        "parties": [{"node": node.id, "authority": node.card.authority.fingerprint} for node in (khmer, thai)],
+        "valid_from": wire.encode_time(NOW - 30 * DAY),
+        "valid_until": wire.encode_time(NOW + 30 * DAY),
+        "clauses": [
+            {
+                "id": "art-1",
+                "text": {"en": "Receipts."},
+                "permit": {
+                    "kinds": ["acknowledgement"],
+                    "from": [KH],
+                    "to": [TH],
+                    "purposes": ["coordination"],
+                    "handling": ["H0"],
+                    "tlp": "GREEN",
+                },
+                "requires": {"approvals": 0, "consent": False},
+                "blobs": {"max_count": 1, "max_bytes": 1_000_000},
+                "retention_days": 30,
+                "withhold": [],
+                "onward": "never",
+                "quota_per_day": 5,
+            }
+        ],
+        "prohibitions": [],
+        **changes,
+    }
+    document = wire.UnverifiedDocument(DocumentType.AGREEMENT, wire.encode_json(payload), ())
+    signers = (*thai.authority[:2], *khmer.authority[:2])
+    return builders.testonly_sign(DocumentType.AGREEMENT, document.payload, *signers)
+
+
+AGREEMENT: Final = _agreement()
+
+
+@dataclass
+class Parts:
+    """One envelope in the making; a vector changes one member."""
+
+    book: SchemaBook
+    header: dict[str, Any]
+    statement: Statement
+    core: Core
+    plain: Callable[[bytes], bytes] = lambda data: data
+    padding: Callable[[bytes], bytes] = pad
+    wrap_to: Any = None
+    cek_in_wrap: bytes = CEK
+    body_ad: bytes | None = None
+    payload: Callable[[dict[str, Any]], dict[str, Any]] = lambda payload: payload
+    sign: Any = None
+    body: Callable[[bytes], bytes] = lambda body: body
+    document: Callable[[bytes], bytes] = lambda data: data
+
+    def seal(self) -> tuple[bytes, bytes]:
+        """The document and the body."""
+        text = encode_core(self.core)
+        digest = hashlib.sha256(text).digest()
+        plain = self.padding(self.plain(encode_statement(self.statement)))
+        ad = digest if self.body_ad is None else self.body_ad
+        body = NONCE + crypto_aead_xchacha20poly1305_ietf_encrypt(plain, ad, NONCE, body_key(CEK))
+        to = self.wrap_to or SECRET.public_key()
+        wrapped = SUITE.encrypt(self.cek_in_wrap, to, info=wrap_info(self.core, digest))
+        payload = self.payload(
+            {
+                "core": text.decode(),
+                "wrapped": wire.encode_base64(wrapped),
+                "body": {"sha256": hashlib.sha256(body).hexdigest(), "len": len(body)},
+            }
+        )
+        signer = builders.testonly_node(KH).envelope if self.sign is None else self.sign
+        document = builders.testonly_sign(DocumentType.ENVELOPE, wire.encode_json(payload), signer)
+        return self.document(wire.encode_signed_document(document)), self.body(body)
+
+
+def header_for(book: SchemaBook, content: dict[str, Any], **changes: Any) -> dict[str, Any]:  # noqa: ANN401
+    """Part 0 of a statement of this content."""
+    schema = SchemaId(f"{content['kind']}/v1")
+    return {
+        "network": NETWORK,
+        "kind": content["kind"],
+        "schema": schema,
+        "schema_digest": book.digest(schema),
+        "id": "0123456789abcdef0123456789abcdef",
+        "from": KH,
+        "to": [TH],
+        "written": wire.encode_time(NOW),
+        "case": "TRAINING-1",
+        "in_reply_to": None,
+        "refers_to": [],
+        "purpose": "coordination",
+        "handling": ["H0"],
+        "tlp": "GREEN",
+        "retention": 30,
+        "onward": "never",
+        "urgency": "normal_7d",
+        "language": "km",
+        "parts": [name for name, _ in book.split(schema, content)],
+        "attachments": 0,
+        **changes,
+    }
+
+
+def parts(book: SchemaBook, content: dict[str, Any] | None = None, **header: Any) -> Parts:  # noqa: ANN401
+    """A valid envelope from KH to TH, ready to be spoiled."""
+    said = CONTENT if content is None else content
+    head = header_for(book, said, **header)
+    values = [value for _, value in book.split(SchemaId(f"{said['kind']}/v1"), said)]
+    agreement = read_agreement(AGREEMENT)
+    salts = [hashlib.sha256(b"salt %d" % number).digest()[:16] for number in range(len(values) + 1)]
+    statement = compose_statement(head, values, salts, agreement=agreement.digest, clause="art-1")
+    core = replace(
+        builders.sample_core(builders.testonly_node(KH), builders.testonly_node(TH)),
+        id=wire.MessageId(head["id"]),
+        prekey=PREKEY.id,
+        agreement=AgreementRef(agreement.id, agreement.version, agreement.digest),
+        expires=NOW + 7 * DAY,
+        kc=key_commitment(CEK),
+    )
+    return Parts(book, head, statement, core)
+
+
+def _with(made: Parts, **changes: Any) -> Parts:  # noqa: ANN401
+    return replace(made, **changes)
+
+
+def _core(made: Parts, **changes: Any) -> Parts:  # noqa: ANN401
+    return replace(made, core=replace(made.core, **changes))
+
+
+def _statement(made: Parts, **changes: Any) -> Parts:  # noqa: ANN401
+    return replace(made, statement=replace(made.statement, **changes))
+
+
+def _raw_part(book: SchemaBook, value: Any) -> Parts:  # noqa: ANN401
+    """A statement whose main part is ``value``, whatever its schema says of it."""
+    made = parts(book)
+    spoiled = compose_statement(
+        made.header,
+        [value, *[part.value("part") for part in made.statement.parts[2:]]],
+        [part.salt for part in made.statement.parts],
+        agreement=made.statement.agreement,
+        clause="art-1",
+    )
+    return replace(made, statement=spoiled)
+
+
+Vector = tuple[str, str, str, Parts, dict[str, Any]]
+
+
+def _routing(book: SchemaBook) -> Iterator[Vector]:
+    """R1 to R9."""
+    ok = parts(book)
+    thai = builders.testonly_node(TH)
+    yield "accepted", "accepted", "R20", ok, {}
+    yield "too-large", "wire.too_large", "R1", _with(ok, document=lambda data: data.ljust(40_000)), {}
+    yield "not-json", "wire.not_json", "R2", _with(ok, document=lambda data: data[:-1]), {}
+    yield "duplicate-key", "wire.duplicate_key", "R2", _with(ok, document=_twice), {}
+    yield "two-signatures", "envelope.malformed", "R2", _with(ok, document=_two_signatures), {}
+    yield "body-swapped", "envelope.malformed", "R2", _with(ok, body=lambda body: body[:-1] + b"\0"), {}
+    yield "extra-member", "wire.unknown_member", "R2", _with(ok, payload=lambda p: {**p, "extra": 1}), {}
+    yield "another-network", "key.wrong_network", "R3", _core(ok, network=wire.NetworkId("mekong")), {}
+    yield "not-for-us", "envelope.not_for_us", "R3", _core(ok, recipient=wire.NodeId("la-fp1")), {}
+    yield "from-ourselves", "envelope.not_for_us", "R3", _core(ok, sender=TH), {}
+    yield "unknown-sender", "envelope.unknown_sender", "R4", ok, {"card": None}
+    yield "card-expired", "card.expired", "R4", ok, {"now": wire.encode_time(NOW + 400 * DAY)}
+    yield "blocked", "envelope.blocked", "R4", ok, {"blocked": True}
+    yield "key-unknown", "key.unknown", "R5", _core(ok, signing_key=thai.envelope.public.id), {}
+    yield "key-expired", "key.expired", "R5", _core(ok, created=NOW - 40 * DAY, expires=NOW + DAY), {}
+    yield "another-signer", "envelope.signature", "R5", _with(ok, sign=thai.envelope), {}
+    repeat = {"prior": [{"attempt": 1, "digest": "same", "status": "accepted"}]}
+    yield "repeat", "repeat", "R6", ok, repeat
+    rival = {"prior": [{"attempt": 1, "digest": "0" * 64, "status": "accepted"}]}
+    yield "equivocation", "envelope.equivocation", "R6", ok, rival
+    yield "no-lifetime", "envelope.lifetime", "R7", _core(ok, expires=NOW), {}
+    yield "too-long-a-life", "envelope.lifetime", "R7", _core(ok, expires=NOW + 72 * DAY), {}
+    yield "from-the-future", "envelope.not_yet_valid", "R7", ok, {"now": wire.encode_time(NOW - DAY)}
+    yield "expired", "envelope.expired", "R7", ok, {"now": wire.encode_time(NOW + 7 * DAY)}
+    yield "agreement-unknown", "agreement.unknown", "R8", ok, {"agreement": None}
+    yield "agreement-rival", "agreement.digest", "R8", ok, {"agreement": None, "rival": True}
+    other = replace(ok.core.agreement, version=2)
+    yield "agreement-other-version", "agreement.digest", "R8", _core(ok, agreement=other), {}
+    yield "agreement-of-others", "agreement.not_party", "R8", *_of_others(ok)
+    yield "agreement-over", "agreement.not_in_force", "R8", *_over(ok)
+    yield "prekey-unknown", "envelope.prekey_unknown", "R9", ok, {"prekey": "unknown"}
+    yield "prekey-gone", "envelope.prekey_gone", "R9", ok, {"prekey": "gone"}
+
+
+def _with_agreement(made: Parts, document: UnverifiedDocument) -> tuple[Parts, dict[str, Any]]:
+    core = replace(made.core, agreement=replace(made.core.agreement, digest=document.digest()))
+    return replace(made, core=core), {"agreement": wire.encode_base64(wire.encode_signed_document(document))}
+
+
+def _of_others(made: Parts) -> tuple[Parts, dict[str, Any]]:
+    lao = builders.testonly_node(wire.NodeId("la-fp1"))
+    thai = builders.testonly_node(TH)
+    nodes = [{"node": node.id, "authority": node.card.authority.fingerprint} for node in (lao, thai)]
+    clause = json.loads(AGREEMENT.payload)["clauses"][0]
+    clause["permit"] |= {"from": [lao.id]}
+    payload = json.loads(AGREEMENT.payload) | {"parties": nodes, "clauses": [clause]}
+    signers = (*thai.authority[:2], *lao.authority[:2])
+    return _with_agreement(made, builders.testonly_sign(DocumentType.AGREEMENT, wire.encode_json(payload), *signers))
+
+
+def _over(made: Parts) -> tuple[Parts, dict[str, Any]]:
+    return _with_agreement(made, _agreement(valid_until=wire.encode_time(NOW)))
+
+
+def _twice(data: bytes) -> bytes:
+    return data.replace(b'{"payloadType"', b'{"payload":"","payloadType"', 1)
+
+
+def _two_signatures(data: bytes) -> bytes:
+    document = wire.parse_signed_document(data)
+    return wire.encode_signed_document(replace(document, signatures=document.signatures * 2))
+
+
+def _opening(book: SchemaBook) -> Iterator[Vector]:
+    """R10 to R19."""
+    ok = parts(book)
+    stranger = xwing_secret(hashlib.sha256(b"testonly stranger").digest())[0].public_key()
+    yield "sealed-to-another", "envelope.open", "R10", _with(ok, wrap_to=stranger), {}
+    other_key = hashlib.sha256(b"another key").digest()
+    yield "key-not-committed", "envelope.commitment", "R11", _with(ok, cek_in_wrap=other_key), {}
+    yield "body-of-another", "envelope.body", "R12", _with(ok, body_ad=b"\0" * 32), {}
+    yield "short-padding", "envelope.padding", "R13", _with(ok, padding=lambda d: (d + b"\x80").ljust(4096, b"\0")), {}
+    yield "statement-not-json", "wire.not_json", "R14", _with(ok, plain=lambda d: d + b","), {}
+    withheld = _statement(
+        ok, parts=(replace(ok.statement.parts[0], text=None, clause="art-1"), *ok.statement.parts[1:])
+    )
+    yield "header-withheld", "envelope.inner", "R14", withheld, {}
+    listed = replace(ok.statement, parts=(_part([]), *ok.statement.parts[1:]))
+    yield "header-a-list", "envelope.inner", "R14", _with(ok, statement=listed), {}
+    yield "header-closed-code", "schema.code", "R14", parts(book, purpose="curiosity"), {}
+    yield "inner-id", "envelope.inner", "R15", _core(ok, id=wire.MessageId("f" * 32)), {}
+    yield "inner-recipient", "envelope.inner", "R15", parts(book, to=["la-fp1"]), {}
+    yield "inner-agreement", "envelope.inner", "R15", _statement(ok, agreement=Digest("0" * 64)), {}
+    yield "inner-lane", "envelope.inner", "R15", _core(ok, lane="bulk"), {}
+    yield "inner-blobs", "envelope.inner", "R15", _core(ok, blobs=(BlobRef(Digest("0" * 64), 10),)), {}
+    yield "approval-unlisted", "envelope.approval", "R16", _statement(ok, approvals=("approval",)), {}
+    unknown = parts(book, schema="acknowledgement/v9")
+    yield "schema-unknown", "schema.unknown", "R17", unknown, {}
+    yield "schema-digest", "schema.digest", "R17", parts(book, schema_digest="0" * 64), {}
+    yield "schema-parts", "schema.parts", "R17", parts(book, parts=["narrative", "main"]), {}
+    yield "schema-invalid", "schema.invalid", "R17", _raw_part(book, {"kind": "acknowledgement"}), {}
+    link = {"from": "p1", "to": "p2", "relation": "associate_of"}
+    broken = {**{k: v for k, v in CONTENT.items() if k != "note"}, "links": [link]}
+    yield "schema-rule", "schema.rule", "R17", _raw_part(book, broken), {}
+    yield "reference-unknown", "envelope.reference", "R18", parts(book, refers_to=["e" * 32]), {"known": []}
+    known = {"known": ["e" * 32]}
+    yield "reference-known", "accepted", "R20", parts(book, in_reply_to="e" * 32), known
+    yield "purpose", "agreement.purpose", "R19", parts(book, purpose="investigation"), {}
+    yield "handling", "agreement.handling", "R19", parts(book, handling=["H0", "H1"]), {}
+    yield "tlp", "agreement.tlp", "R19", parts(book, tlp="RED"), {}
+    yield "onward", "agreement.onward", "R19", parts(book, onward="parties"), {}
+    yield "retention", "agreement.retention", "R19", parts(book, retention=31), {}
+    yield "another-clause", "agreement.no_clause", "R19", _statement(ok, clause="art-9"), {}
+    yield "quota", "agreement.quota", "R19", ok, {"used_today": {"art-1": 5}}
+    last = len(ok.statement.parts) - 1
+    yield "withheld", "agreement.withheld", "R19", _with(ok, statement=ok.statement.withhold(last, "art-1")), {}
+
+
+def _part(value: Any) -> Any:  # noqa: ANN401
+    return make_part(value, b"\0" * 16)
+
+
+def receiver() -> dict[str, Any]:
+    """What the receiver holds, unless a vector says otherwise."""
+    card = builders.testonly_node(KH)
+    card_document = builders.testonly_sign(DocumentType.CARD, encode_card(card.card), *card.authority[:2])
+    return {
+        "network": NETWORK,
+        "node": TH,
+        "now": wire.encode_time(NOW),
+        "card": wire.encode_base64(wire.encode_signed_document(card_document)),
+        "agreement": wire.encode_base64(wire.encode_signed_document(AGREEMENT)),
+        "rival": False,
+        "blocked": False,
+        "testonly_prekey_seed": SEED.hex(),
+        "prekey": "live",
+        "used_today": {},
+        "prior": [],
+        "known": [],
+    }
+
+
+def vectors() -> Iterator[tuple[str, dict[str, Any]]]:
+    """Every vector by name."""
+    book = parse_schema_book(schema_files())
+    for name, expect, step, made, held in (*_routing(book), *_opening(book)):
+        document, body = made.seal()
+        yield (
+            f"{step.lower()}-{name}",
+            {
+                "expect": expect,
+                "step": step,
+                "receiver": held,
+                "document": wire.encode_base64(document),
+                "body": wire.encode_base64(body),
+            },
+        )
+
+
+def main() -> None:
+    """Write all of them."""
+    for old in HERE.glob("*.json"):
+        old.unlink()
+    for name, vector in (("receiver", receiver()), *vectors()):
+        (HERE / f"{name}.json").write_text(json.dumps(vector, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
