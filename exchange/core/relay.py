@@ -325,8 +325,8 @@ def _without(item: Incoming, arrived: MessageId | None) -> Incoming:
 def _voided(state: State, event: Voided) -> tuple[State, Effects]:
     window = state.window
     if window.has(event.seq):
-        # Its envelope was answered first, and that answer stands: the caller sends it again beside this one. (A void
-        # that comes a second time is a repeat: answered from the store, it does not come here.)
+        # Its envelope was answered first, and that answer stands: the caller sends it again in the same document, for
+        # the void shows that it was lost. (A void that comes a second time is a repeat: it is answered from the store.)
         refusal = Answer(event.digest, Outcome.REFUSED, "envelope.void")
         return state, (Record(Log.VOID_REFUSED, event.digest, "envelope.void"), refusal)
     if is_overfull(state, event.seq):
