@@ -128,6 +128,7 @@ class Verifier:
         self._known_cases: set[str] = set()
         self._wanted: dict[str, str] = {}
         self._windows: dict[str, Window] = {}
+        self._checked: dict[tuple[str, str, str], Answers | None] = {}
         self.review = Review(opened=secrets is not None)
 
     async def run(self) -> Review:
@@ -284,6 +285,15 @@ class Verifier:
 
     async def _answers(self, digest: str, signer: str, reader: str, place: str) -> Answers | None:
         """A stored answers document that ``signer`` signed for ``reader``; None, and a finding, where it is not one."""
+        # One document answers a whole batch, and its messages lie next to each other.
+        key = (digest, signer, reader)
+        if key not in self._checked:
+            if len(self._checked) >= PAGE:
+                self._checked.clear()
+            self._checked[key] = await self._check_answers(digest, signer, reader, place)
+        return self._checked[key]
+
+    async def _check_answers(self, digest: str, signer: str, reader: str, place: str) -> Answers | None:
         rows = await self._records.read("answer", digest)
         if not rows:
             self.review.note("store.corrupt", f"{place}, answer")

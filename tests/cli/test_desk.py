@@ -15,6 +15,7 @@ from tests.cli import homes
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
+
     from exchange.cli.wiring import NodeBundle
     from exchange.core.wire import JsonObject
     from exchange.node.desk import Desk
