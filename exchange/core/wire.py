@@ -62,7 +62,7 @@ _STRINGS: Final = re.compile(rb'"[^"]*+(?:"|\Z)')
 _NOT_BRACKETS_OR_QUOTES: Final = bytes(set(range(256)) - set(b'[]{}"'))
 _ONE_KIND: Final = bytes.maketrans(b"{}", b"[]")
 _SURROGATE_ESCAPE: Final = re.compile(rb"\\u[dD][89a-fA-F]")
-_TIME: Final = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}Z")
+_TIME: Final = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T(?!24)[0-9]{2}:[0-9]{2}:[0-9]{2}Z")  # some Pythons read 24:00
 _BASE64: Final = re.compile(r"[A-Za-z0-9+/]*={0,2}")
 _MEDIA_TYPE: Final = re.compile(r"application/vnd\.focalpoint\.[a-z-]{1,32}\.v[1-9][0-9]{0,3}\+json")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
@@ -289,9 +290,9 @@ def test_document_refusals(path: tuple[str | int, ...], to: JsonValue, code: str
 
 
 def test_document_limits() -> None:
-    """A document holds at most 32 signatures of at most 8,192 bytes, and itself at most what the caller allows."""
+    """A document holds at most 72 signatures of at most 8,192 bytes, and itself at most what the caller allows."""
     signature = wire.Signature(wire.KeyId(DIGEST), bytes(8192))
-    full = wire.UnverifiedDocument(DOCUMENT.payload_type, b"{}", (wire.Signature(wire.KeyId(DIGEST), b"1"),) * 32)
+    full = wire.UnverifiedDocument(DOCUMENT.payload_type, b"{}", (wire.Signature(wire.KeyId(DIGEST), b"1"),) * 72)
     assert wire.parse_signed_document(wire.encode_signed_document(full)) == full
     over = wire.UnverifiedDocument(DOCUMENT.payload_type, b"{}", (*full.signatures, signature))
     with refused("wire.bad_value", "document.signatures"):
@@ -306,6 +307,14 @@ def test_document_limits() -> None:
         else:
             with refused("wire.bad_value", "document.signatures[0].sig"):
                 wire.parse_signed_document(written)
+
+
+def test_a_draft_has_no_signature() -> None:
+    """A document without a signature is read only where a draft is expected."""
+    draft = wire.encode_signed_document(replace(DOCUMENT, signatures=()))
+    assert wire.parse_signed_document(draft, min_signatures=0).signatures == ()
+    with refused("wire.bad_value", "document.signatures"):
+        wire.parse_signed_document(draft)
 
 
 def test_every_type_is_known() -> None:
