@@ -7,10 +7,12 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from exchange.adapters.home import Home
 from exchange.cli.audit import log_keys_of
+from exchange.cli.wiring import offline_node
 from exchange.core.errors import PeerError
 from exchange.core.keys import Use, read_card
-from exchange.core.wire import parse_signed_document
+from exchange.core.wire import NodeId, parse_signed_document
 from tests.cli import homes
 
 if TYPE_CHECKING:
@@ -245,3 +247,23 @@ def test_card_names_both_log_keys(history: homes.Pair) -> None:
     object.__setattr__(card, "keys", kept)
     with pytest.raises(PeerError):
         log_keys_of(card)
+
+
+def test_message_that_was_taken_back(call: homes.Caller, spoiled: homes.Pair) -> None:
+    """A message that its sender took back has its entry and its signed void, and a damaged void is found."""
+    home = spoiled.home("KH")
+    (ident,) = [
+        item["id"]
+        for item in call("outbox", "--home", home, "--json").json["messages"]
+        if item["status"] in {"queued", "sent"}
+    ]
+
+    async def take_back() -> None:
+        async with offline_node(Home.open(home), homes.PASSPHRASE) as bundle:
+            await bundle.node.sender.cancel(NodeId("th-fp1"), [ident], "relay.cancelled")
+
+    homes.run(take_back())
+    assert call("show", ident, "--home", home, "--json").json["status"] == "refused"
+    assert found(call, home, 0) == []
+    change(home, "UPDATE envelopes SET digest = replace(digest, substr(digest, 1, 4), 'abcd') WHERE body = x''")
+    assert found(call, home) == [("store.corrupt", "envelope"), ("store.corrupt", "outbox")]
