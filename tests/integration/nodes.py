@@ -8,26 +8,43 @@ are ended whichever way a test ends.
 from __future__ import annotations
 
 import asyncio
+import io
+import os
+import subprocess
+import sys
 import tempfile
 import time
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager, contextmanager, suppress
 from itertools import combinations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+import aiohttp
+import pytest
+
+from exchange.adapters import resources
+from exchange.adapters.keyring import xwing_secret
 from exchange.adapters.snapshot import Snapshot
+from exchange.adapters.tls import client_context
 from exchange.cli import demo_nodes
 from exchange.cli.demo_records import Log, export_log
+from exchange.core.audit import Event, LogBatch
+from exchange.core.envelope import encode_batch
+from exchange.core.keys import Alg, public_key
+from exchange.core.merkle import Frontier
+from exchange.ports import SealItem
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+    from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 
     from exchange.cli.demo_nodes import TrainingNode
+    from exchange.core.envelope import Core, SealedEnvelope
     from exchange.core.wire import JsonObject
     from exchange.ports import Row
 
 PATIENCE_SECONDS: Final = 60.0
 LOOK_SECONDS: Final = 0.02
+SMALL_DISK: Final = "8m"
 
 Nodes = dict[str, "TrainingNode"]
 
@@ -182,3 +199,72 @@ async def tapped(countries: Sequence[str]) -> AsyncIterator[tuple[dict[str, Tap]
         yield taps, endpoint
     finally:
         await asyncio.gather(*(tap.close() for tap in taps.values()))
+
+
+# -- strangers and forgers -------------------------------------------------------------------------
+
+
+async def post(node: TrainingNode, path: str, body: bytes, content_type: str) -> tuple[int, dict[str, Any]]:
+    """What a stranger gets for a request: the status and the document."""
+    url = f"https://{demo_nodes.HOST}:{node.port.getsockname()[1]}{path}"
+    async with (
+        aiohttp.ClientSession() as session,
+        session.post(
+            url, data=io.BytesIO(body), headers={"Content-Type": content_type}, ssl=client_context()
+        ) as response,
+    ):
+        return response.status, await response.json()
+
+
+async def post_envelope(node: TrainingNode, document: bytes, body: bytes) -> dict[str, Any]:
+    """The answer to one envelope."""
+    status, answer = await post(node, resources.ENVELOPES, encode_batch([(document, body)]), resources.BATCH_TYPE)
+    assert status == 200, answer
+    return answer
+
+
+async def forge(sender: TrainingNode, core: Core, statement: bytes) -> SealedEnvelope:
+    """An envelope with the sender's true keys and any core and content: what a faulty or hostile node could send."""
+    keyring = sender.new.keyring
+    case_id = keyring.case_id("forged")
+    keyring.learn_case_key(case_id, keyring.new_case_key(case_id))
+    prekey = public_key(Alg.XWING, xwing_secret(bytes(32))[1])
+    leaf = LogBatch(Frontier()).reserve(Event.SEALED)
+    ((sealed, _),) = await keyring.seal([SealItem(leaf, core, statement, prekey, case_id)])
+    return sealed
+
+
+def run_daemon(node: TrainingNode) -> subprocess.CompletedProcess[bytes]:
+    """Run the daemon where it must fail at once."""
+    command = [
+        sys.executable, "-m", "exchange", "--home", str(node.path),
+        "--passphrase-file", str(node.path / demo_nodes.PASSPHRASE_NAME), "node", "run",
+    ]  # fmt: skip
+    return subprocess.run(command, capture_output=True, timeout=PATIENCE_SECONDS, check=False, env=os.environ)
+
+
+# -- disks -----------------------------------------------------------------------------------------
+
+
+@contextmanager
+def small_disk(folder: Path) -> Iterator[None]:
+    """A file system of its own in a folder, too small for much."""
+    folder.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", f"size={SMALL_DISK},mode=700", "tmpfs", str(folder)]
+    if os.geteuid() != 0 or subprocess.run(mount, capture_output=True, check=False).returncode != 0:
+        pytest.skip("mounting a small disk needs root")
+    try:
+        yield
+    finally:
+        subprocess.run(["umount", "--lazy", str(folder)], check=True)  # noqa: S607 - of the system, as root
+
+
+def fill(disk: Path) -> Path:
+    """A file that takes all the room there is."""
+    filler = disk / "filler"
+    with filler.open("wb", buffering=0) as file:
+        try:
+            while True:
+                file.write(bytes(4096))
+        except OSError:
+            return filler
