@@ -46,6 +46,7 @@ from exchange.cli.provision import (
     random_bytes,
     sign_document,
 )
+from exchange.cli.settings import common, settings
 from exchange.cli.templates import make_clause, new_agreement
 from exchange.cli.wiring import schema_book
 from exchange.core import wire
@@ -348,15 +349,15 @@ async def run_bench(sizes: Sizes, say: Callable[[str], None]) -> dict[str, Any]:
 @click.command(name="bench")
 @click.option("--runs", default=3, show_default=True, type=click.IntRange(1, 99), help="Runs; the median is given.")
 @click.option("--backlog", default=5_000, show_default=True, type=click.IntRange(64, 1_000_000), help="Messages.")
-@click.option("--json", "as_json", is_flag=True, help="One JSON document.")
-def bench(*, runs: int, backlog: int, as_json: bool) -> None:
+@common
+def bench(*, runs: int, backlog: int) -> None:
     """Measure two nodes on this machine, and beside them the bare library calls."""
 
     def say(text: str) -> None:
         click.echo(f"  {text}", err=True)
 
     result = asyncio.run(run_bench(Sizes(runs=runs, backlog=backlog), say))
-    if as_json:
+    if settings().as_json:
         click.echo(wire.encode_json(result).decode("utf-8"))
     else:
         _print(result)

@@ -199,7 +199,9 @@ def _answered(state: State, event: Answered) -> tuple[State, Effects]:
         # The peer's own message overtook its answer: the receipt is still recorded, once.
         receipted = replace(outgoing, log_index=event.log_index)
         return replace(state, outgoing=receipted), (receipt, Unsend(event.digest))
-    delivered = replace(outgoing, status=status, code=None, clause=None, log_index=event.log_index, updated=event.now)
+    delivered = replace(
+        outgoing, status=status, code=None, clause=event.clause, log_index=event.log_index, updated=event.now
+    )
     return replace(state, outgoing=delivered), (receipt, Unsend(event.digest), Tell(outgoing.id, status))
 
 

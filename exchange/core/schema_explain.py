@@ -118,7 +118,7 @@ def _required(error: Fault) -> str:
 
 
 def _only(error: Fault) -> str:
-    return f"no members but {_listed(cast('JsonObject', error.schema).get('properties', ()))}"
+    return f"no members but {_listed(error.schema.get('properties', ()))}"
 
 
 def _any_of(error: Fault) -> str:

@@ -155,6 +155,10 @@ class Transaction:
         used[clause] = used.get(clause, 0) + 1
         self.changes.add("add_quota", agreement, clause, sender, day, used[clause])
 
+    def installs(self, digest: Digest) -> bool:
+        """Whether this transaction installs a document already."""
+        return any(row[0] == digest for row in self.changes.rows.get("put_document", ()))
+
     def answers_already(self, peer: NodeId, digest: Digest) -> bool:
         """Whether this transaction will sign an answer to an envelope or void that came twice within it."""
         return any(pending.item.digest == digest for pending in self.answers.get(peer, ()))

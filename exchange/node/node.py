@@ -350,10 +350,10 @@ class Node:
         return item
 
     async def _install(self, item: Card | Agreement | PrekeyBundle, data: bytes, actor: str) -> None:
-        if item.digest in self.registry.bytes_of:
-            return
 
         async def job(tx: Transaction) -> None:
+            if item.digest in self.registry.bytes_of or tx.installs(item.digest):
+                return  # two peers pushed the same document at once
             if isinstance(item, Card):
                 tx.record(Event.CARD_INSTALLED, actor=actor, peer=item.node, subject=item.digest)
             elif isinstance(item, Agreement):

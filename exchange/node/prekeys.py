@@ -45,7 +45,8 @@ class Prekeys:
     async def load(self, store: Store) -> None:
         """Read what was published and what was destroyed."""
         for ident, use_from, use_until, open_until, destroyed in await store.read("prekeys"):
-            if destroyed:
+            # A home that was copied without its prekeys has lost them: senders seal again, as after destruction.
+            if destroyed or not self.secrets.holds_prekey(KeyId(ident)):
                 self._gone.add(KeyId(ident))
             else:
                 times = (wire.parse_time(use_from), wire.parse_time(use_until), wire.parse_time(open_until))
