@@ -10,19 +10,24 @@ import signal
 import sqlite3
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import pytest
 from rich.cells import cell_len
 
-from exchange.cli import demo
+from exchange.cli import demo, demo_nodes
+from exchange.cli import demo_story as story
 from exchange.cli.demo_people import COUNTRIES, canaries
 from exchange.cli.demo_scenes import Outcome, agreement_plan
+from exchange.cli.main import main
 from tests.integration import nodes as harness
 from tests.integration.leaks import Finder, forms
 
 if TYPE_CHECKING:
+    import socket
+
     from exchange.cli.demo_nodes import TrainingNode
 
 pytestmark = pytest.mark.slow
@@ -250,6 +255,47 @@ def test_planted_name_is_found(tmp_path: Path, form: bytes) -> None:
         connection.execute("INSERT INTO t VALUES (?)", (b"x" * 5000 + form,))
     connection.close()
     assert set(finder.in_tables(tmp_path / "node.db")) == {"t"}
+
+
+# -- when it does not hold -------------------------------------------------------------------------
+
+
+def test_story_that_does_not_hold_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What is refused against expectation, and what leaves against the rules, is told, with exit code 1."""
+    referral, notice = story.case_referral, story.victim_notice
+    monkeypatch.setattr(story, "case_referral", lambda *args: {**referral(*args), "purpose": "prevention"})
+    monkeypatch.setattr(story, "victim_notice", lambda country, case, _: notice(country, case, "repatriation"))
+    assert main(["demo", "--countries", "TH,KH", "--keep", str(tmp_path)]) == 1
+    told = capsys.readouterr().out
+    assert "Refused, against expectation: agreement.purpose." in told
+    assert "IT LEFT, against the rules." in told
+    assert told.count("DOES NOT HOLD: ") == 2
+    assert "Everything held" not in told
+    assert f"exchange --home {tmp_path}/TH outbox" in " ".join(told.split())
+
+
+def test_node_that_does_not_start_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A node that cannot start ends the demo with that node's code, and the others with it."""
+
+    def taken() -> socket.socket:
+        port = hold_port()
+        port.listen()
+        return port
+
+    hold_port = demo_nodes.hold_port
+    monkeypatch.setattr(demo_nodes, "hold_port", taken)
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    monkeypatch.setattr(tempfile, "tempdir", None)
+    assert main(["demo", "--json", "--countries", "TH,KH"]) == 3
+    told = capsys.readouterr()
+    assert json.loads(told.out)["error"]["code"] == "node.port"
+    assert "remedy" in told.err
+    assert processes_in(tmp_path) == []
+    assert names_in(tmp_path) == []
 
 
 # -- its parts -------------------------------------------------------------------------------------
