@@ -22,7 +22,8 @@ from exchange.core.agreements import read_agreement
 from exchange.core.errors import LocalError, PeerError
 from exchange.node.registry import add_document, load_registry
 from exchange.ports import Changes
-from tests.simulation.host import CommitFault, DiedError, Host, SimStore, Stage
+from tests.simulation.host import CommitFault, DiedError, Host, SimStore, Stage, Trap
+from tests.simulation.limits import narrow_limits
 from tests.simulation.loop import run_virtually
 from tests.simulation.mischief import Mischief
 from tests.simulation.network import CALM, Network, SimPeers, Weather
@@ -31,7 +32,7 @@ from tests.simulation.people import EPOCH, NETWORK, person
 from tests.simulation.world import DELIVERED_SQL, FAR, Pact, World
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from exchange.core.agreements import Agreement
     from exchange.core.statement import Statement
@@ -40,23 +41,27 @@ if TYPE_CHECKING:
     from tests.simulation.officers import Action
 
 SPEEDS: Final = (1.0, 1.0, 1.0, 60.0, 1000.0, 4000.0)
+# What a trap waits for; None is any commit.
+TRAPS: Final = (None, None, "held", "put_blob", "drop_outbox", "put_outbox", "put_answer", "put_document", "put_block")
 LIMIT: Final = 3_000.0  # seconds after the faults stop, in which everything must come to its end
 
 
 def run_seed(seed: int) -> World:
     """Run the history of a seed to its end."""
-    return run_virtually(lambda: _History(seed).run())
+    rng = random.Random(seed)
+    with narrow_limits(rng):
+        return run_virtually(lambda: _History(seed, rng).run())
 
 
 class _History:
     """Draws the plan of a seed and carries it out."""
 
-    def __init__(self, seed: int) -> None:
-        self.rng = rng = random.Random(seed)
+    def __init__(self, seed: int, rng: random.Random) -> None:
+        self.rng = rng
         indexes = rng.sample(range(6), rng.choice((2, 3, 3, 4, 4, 5, 6)))
         speed = rng.choice(SPEEDS)
-        self.length = rng.uniform(15, 40) if speed < 100 else rng.uniform(40, 200)
-        stage = Stage(rng, speed, start=rng.uniform(0, 86_400))
+        self.length = rng.uniform(15, 40) if speed < 100 else rng.uniform(40, 300)
+        stage = Stage(rng, speed, rng.uniform(0, 86_400), rng.choice((0.004, 0.004, 0.1, 1.0)))
         hosts: dict[NodeId, Host] = {person(index).node: Host(person(index), stage, seed) for index in indexes}
         evil = person(indexes[-1]).node if len(indexes) > 2 and rng.random() < 0.3 else None
         network = Network(stage, hosts, evil)
@@ -166,10 +171,13 @@ class _History:
         network.cut.clear()
         for host in self.world.hosts.values():
             host.armed, host.skew = None, 0.0
-        for _ in range(2):  # what was starting may still die of a fault that it met before
+        await asyncio.sleep(0.1)  # whose disk has just failed is still ending
+        for _ in range(100):
+            if all(host.is_serving for host in self.world.hosts.values()):
+                break
             for host in self.world.hosts.values():
                 await host.start()
-            await asyncio.sleep(0.2)
+            await asyncio.sleep(0.1)
         for host in self.world.honest:
             for (peer,) in host.connection.execute("SELECT peer FROM blocks").fetchall():
                 await self.officers.block(host, peer, blocked=False)
@@ -206,12 +214,16 @@ class _History:
         def times(*choice: int) -> list[float]:
             return [rng.uniform(0, self.length) for _ in range(rng.choice(choice))]
 
-        for moment in times(8, 16, 24):
+        for moment in times(6, 12, 20):
             yield moment, self.officers.draw(rng.choice(hosts))
-        for moment in times(6, 20) if self.mischief else ():
-            yield moment, self.mischief.act if self.mischief else self._nothing
-        if rng.random() < 0.1:
-            return  # a history in which only the order of things varies
+        if self.mischief is not None:
+            for moment in times(6, 20):
+                yield moment, self.mischief.act
+        if rng.random() > 0.1:  # else a history in which only the order of things varies
+            yield from self._plan_trouble(hosts, times)
+
+    def _plan_trouble(self, hosts: list[Host], times: Callable[..., list[float]]) -> Iterator[tuple[float, Action]]:
+        rng, world = self.rng, self.world
         world.network.weather = Weather(
             lose_request=rng.choice((0, 0.05, 0.3)),
             lose_answer=rng.choice((0, 0.05, 0.3)),
@@ -223,6 +235,8 @@ class _History:
             yield moment, self._draw_death(rng.choice(hosts))
         for moment in times(0, 0, 1, 2):
             yield moment, self._draw_partition(hosts)
+        if world.stage.speed >= 1000 and rng.random() < 0.5:
+            yield self._draw_silence(rng.sample(rng.choice(world.pacts).indexes, 2))
         for moment in times(0, 0, 1, 2):
             yield moment, self._draw_clock(rng.choice(hosts))
         for moment in times(0, 0, 0, 1, 2):
@@ -232,21 +246,18 @@ class _History:
                 for index in pact.indexes:
                     yield rng.uniform(0, self.length), self._draw_second_version(world.hosts[person(index).node], pact)
 
-    async def _nothing(self) -> None:
-        """Nobody misbehaves here."""
-
     def _draw_death(self, host: Host) -> Action:
-        fault = self.rng.choice((None, None, *CommitFault))
+        trap = Trap(self.rng.choice(list(CommitFault)), self.rng.choice(TRAPS)) if self.rng.random() < 0.7 else None
         downtime = self.rng.choice((0.05, 1.0, self.rng.uniform(0, self.length)))
 
         async def act() -> None:
             if self.quiet:
                 return
             self.downtime[host.id] = downtime
-            if fault is None:
+            if trap is None:
                 host.kill()
             else:
-                host.armed = fault
+                host.armed = trap
 
         return act
 
@@ -264,6 +275,19 @@ class _History:
                     self.world.network.set_cut(*pair, cut=False)
 
         return act
+
+    def _draw_silence(self, indexes: Sequence[int]) -> tuple[float, Action]:
+        """Two nodes do not reach each other for so many days that envelopes expire, or messages are given back."""
+        pair = [self.world.hosts[person(index).node] for index in indexes]
+        days = self.rng.choice((8.5, 17, 37) if self.world.stage.speed > 1000 else (8.5,))
+        moment, seconds = self.rng.uniform(0, self.length), days * 86_400 / self.world.stage.speed
+        self.length = max(self.length, moment + seconds)
+
+        async def act() -> None:
+            self.world.network.set_cut(pair[0].id, pair[1].id, cut=True)
+            await self.officers.talk(pair[0], [pair[1].id])
+
+        return moment, act
 
     def _draw_clock(self, host: Host) -> Action:
         step = self.rng.choice((-600.0, -90.0, -5.0, 30.0, 400.0, 1200.0))

@@ -54,6 +54,20 @@ class CommitFault(Enum):
     SILENT = "everything is written, and the process dies before it can say so"
 
 
+@dataclass(frozen=True)
+class Trap:
+    """A fault that waits for a commit with a row of ``statement``, or for the next commit; 'held' is a held message."""
+
+    fault: CommitFault
+    statement: str | None
+
+    def meets(self, changes: Changes) -> bool:
+        """Whether this is the commit."""
+        if self.statement == "held":
+            return any(row[5] == "held" for row in changes.rows.get("put_incoming", ()))
+        return self.statement is None or self.statement in changes.rows
+
+
 class TestOnlyRandom:
     """Bytes that follow from a name alone."""
 
@@ -88,8 +102,9 @@ class PrekeyFiles:
 class Stage:
     """What all machines share: the dice, the time, and a record of what happens."""
 
-    def __init__(self, rng: random.Random, speed: float, start: float) -> None:
+    def __init__(self, rng: random.Random, speed: float, start: float, slowest_disk: float) -> None:
         self.rng = rng
+        self.slowest_disk = slowest_disk
         self.speed = speed
         self.start = start
         self.faults: list[str] = []
@@ -113,7 +128,7 @@ class Host:
         self.prekeys = PrekeyFiles()
         self.random = TestOnlyRandom(f"{seed} {person.node}")
         self.skew = 0.0
-        self.armed: CommitFault | None = None
+        self.armed: Trap | None = None
         self.process: Process | None = None
         self.peers: Callable[[Process], Peers] | None = None
         self.on_death: Callable[[Host], None] | None = None
@@ -127,6 +142,11 @@ class Host:
     def keyring(self) -> Keyring:
         """The key holder, with nothing learned yet."""
         return Keyring(self.person.secrets, self.prekeys, self.random)
+
+    @property
+    def is_serving(self) -> bool:
+        """Whether a node answers here."""
+        return self.process is not None and self.process.serving
 
     async def start(self) -> None:
         """Start a process, unless one runs. It may be killed while it starts."""
@@ -259,7 +279,7 @@ class Process:
         """Let others run, as a real database thread would."""
         rng = self.host.stage.rng
         if rng.random() < 0.3:
-            await asyncio.sleep(rng.uniform(0, 0.004))
+            await asyncio.sleep(rng.uniform(0, self.host.stage.slowest_disk))
         elif rng.random() < 0.5:
             await asyncio.sleep(0)
         if self.dead:
@@ -304,7 +324,9 @@ class SimStore:
     async def commit(self, changes: Changes) -> None:
         host = self._runner.host
         await self._runner.pause()
-        fault, host.armed = host.armed, None
+        fault = None
+        if host.armed is not None and host.armed.meets(changes):
+            fault, host.armed = host.armed.fault, None
         if fault is CommitFault.BEFORE:
             host.stage.note(f"{host.id} commit fails")
             self._runner.fail()

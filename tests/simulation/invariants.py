@@ -50,6 +50,7 @@ class Books:
     leaves: list[Leaf]
     envelopes: dict[str, Core]  # by digest
     answers: list[tuple[str, AnswerItem]]  # by whom
+    idle_answers: int  # documents of others that answer nothing which this node sent
 
     @property
     def id(self) -> str:
@@ -81,12 +82,16 @@ def _read(host: Host) -> Books:
     for *_, data in connection.execute(queries["documents"], (DocumentType.CARD,)):
         card = read_card(parse_signed_document(data))
         cards[card.node] = card
+    stored = {digest for digest, *_ in connection.execute(queries["all_envelopes"])}
     answers: list[tuple[str, AnswerItem]] = []
+    idle = 0
     for peer, data in connection.execute("SELECT peer, bytes FROM answers"):
         document = parse_signed_document(data, DocumentType.ANSWERS)
         sender = claimed_sender(document)
         other = host.id if sender != host.id else peer
-        answers += [(sender, item) for item in verify_answers(document, cards[sender], other).items]
+        items = verify_answers(document, cards[sender], other).items
+        answers += [(sender, item) for item in items]
+        idle += sender != host.id and not any(item.digest in stored for item in items)
     return Books(
         host=host,
         outgoing={(row.record.peer, row.record.id): row for row in outgoing},
@@ -95,6 +100,7 @@ def _read(host: Host) -> Books:
         leaves=[parse_leaf(leaf) for _, leaf in connection.execute(queries["leaves"], (0, 10**9))],
         envelopes=envelopes,
         answers=answers,
+        idle_answers=idle,
     )
 
 
@@ -239,6 +245,25 @@ def _arrival(books: Books, peer: str, ident: str) -> int | None:
         for leaf in books.leaves_about(row.record.digest, Event.RECEIVED):
             return leaf.seq
     return None
+
+
+def no_reference_is_missed(evidence: Evidence) -> Iterator[str]:
+    """A message is not refused for a reference if what it speaks of was delivered under a lower number."""
+    spoken = {(item.sender, item.id): item.references for item in evidence.world.submissions}
+    for sender, receiver, row in evidence.sent():
+        record = row.record
+        if record.code != "envelope.reference":
+            continue
+        before = {
+            item.record.id
+            for (peer, _), rows in receiver.incoming.items()
+            for item in rows
+            if peer == sender.id and item.record.status in DELIVERED and item.record.seq < record.seq
+        }
+        known = before | {ident for peer, ident in receiver.outgoing if peer == sender.id}
+        references = spoken.get((sender.host.id, record.id))
+        if references is not None and known.issuperset(references):
+            yield f"{_name(sender, row)} speaks of nothing unknown"
 
 
 def every_change_has_one_entry(evidence: Evidence) -> Iterator[str]:
@@ -392,21 +417,15 @@ def nothing_is_in_clear(evidence: Evidence) -> Iterator[str]:
             yield f"{host.id}: a file"
 
 
-def misbehaviour_costs_little(evidence: Evidence) -> Iterator[str]:
-    """What a misbehaving node repeats adds nothing to the logs of others."""
-    evil = evidence.world.evil
+def repeats_cost_nothing(evidence: Evidence) -> Iterator[str]:
+    """What comes again adds nothing to a log, and what a misbehaving node's answers say again is not kept."""
     about = {Event.RECEIVED, Event.REFUSED, Event.HELD, Event.EQUIVOCATION, Event.VOID_RECEIVED, Event.VOID_REFUSED}
-    about |= {Event.PREKEYS_RECEIVED, Event.CARD_INSTALLED}
-    for books in evidence.books.values() if evil else ():
-        different = len(evidence.world.network.evil_documents.get(books.host.id, ()))
-        entries = [leaf for leaf in books.leaves if leaf.peer == evil and leaf.subject and leaf.event in about]
-        if len(entries) > 2 * different + _fetched(books, evil):
-            yield f"{books.id}: {len(entries)} entries for {different} different documents"
-
-
-def _fetched(books: Books, evil: str | None) -> int:
-    """Prekey bundles that the node asked for itself."""
-    return sum(leaf.event is Event.PREKEYS_RECEIVED and leaf.peer == evil for leaf in books.leaves)
+    about |= {Event.CARD_INSTALLED, Event.AGREEMENT_INSTALLED}
+    for books in evidence.books.values():
+        counted = Counter((leaf.event, leaf.subject) for leaf in books.leaves if leaf.subject and leaf.event in about)
+        yield from (f"{books.id}: {count} entries {key}" for key, count in counted.items() if count > 1)
+        if books.idle_answers:
+            yield f"{books.id}: {books.idle_answers} stored answers about nothing that it sent"
 
 
 def it_ends_in_time(evidence: Evidence) -> Iterator[str]:
@@ -425,6 +444,7 @@ SENTENCES: Final[tuple[Callable[[Evidence], Iterator[str]], ...]] = (
     nothing_takes_effect_twice,
     answers_agree,
     replies_come_after,
+    no_reference_is_missed,
     every_change_has_one_entry,
     logs_match,
     accepted_messages_can_be_read,
@@ -434,7 +454,7 @@ SENTENCES: Final[tuple[Callable[[Evidence], Iterator[str]], ...]] = (
     outboxes_are_empty,
     logs_verify,
     nothing_is_in_clear,
-    misbehaviour_costs_little,
+    repeats_cost_nothing,
 )
 
 

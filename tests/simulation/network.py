@@ -8,8 +8,6 @@ second answer reaches nobody.
 from __future__ import annotations
 
 import asyncio
-import hashlib
-from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
@@ -69,7 +67,6 @@ class Network:
     cut: dict[frozenset[str], int] = field(default_factory=dict)  # pairs that cannot reach each other, counted
     twist: Twist | None = None  # what the misbehaving node makes of its answers
     evil_sent: list[tuple[NodeId, bytes]] = field(default_factory=list)  # its batches, to be sent again
-    evil_documents: dict[NodeId, set[bytes]] = field(default_factory=dict)  # what differs in all that it sent to each
     _doubles: set[asyncio.Task[None]] = field(default_factory=set)
 
     def is_cut(self, one: str, other: str) -> bool:
@@ -85,8 +82,8 @@ class Network:
         """One request and its answer. Raises ``PeerError`` as ``adapters.http_client`` does."""
         if any(form in request.data for form in CANARY_FORMS):
             self.stage.faults.append(f"{source} sent in clear to {target}")
-        if source == self.evil:
-            self._remember(target, request)
+        if source == self.evil and request.kind == "batch":
+            self.evil_sent.append((target, request.data))
         rng, weather = self.stage.rng, self.weather
         await asyncio.sleep(rng.uniform(0, weather.slowest))
         if self.is_cut(source, target) or rng.random() < weather.lose_request:
@@ -101,15 +98,6 @@ class Network:
         if self.is_cut(source, target) or rng.random() < weather.lose_answer:
             await self._give_up()
         return answer
-
-    def _remember(self, target: NodeId, request: Request) -> None:
-        pieces = [request.data]
-        if request.kind == "batch":
-            self.evil_sent.append((target, request.data))
-            with suppress(PeerError):
-                pieces = [document for document, _ in parse_batch(request.data)]
-        digests = {hashlib.sha256(piece).digest() for piece in pieces}
-        self.evil_documents.setdefault(target, set()).update(digests)
 
     async def _give_up(self) -> None:
         await asyncio.sleep(PATIENCE)

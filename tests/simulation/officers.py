@@ -42,12 +42,13 @@ class Officers:
         others = [other.id for other in self.world.hosts.values() if other is not host]
         peers = rng.sample(others, min(len(others), rng.choice((1, 1, 1, 1, 2))))
         actions: list[tuple[int, Action]] = [
-            (30, lambda: self._talk(host, peers)),
+            (30, lambda: self.talk(host, peers)),
             (15, lambda: self._reply(host)),
             (15, lambda: self._chain(host, peers[0])),
             (12, lambda: self._send_evidence(host, peers[0])),
             (14, lambda: self._send_names(host, peers)),
             (6, lambda: self._take_back(host)),
+            (6, lambda: self._hurry(host, peers[0])),
             (8, lambda: self._show(host)),
             (5, lambda: self._send_prohibited(host, peers)),
         ]
@@ -86,14 +87,16 @@ class Officers:
         if outcome.get("refused"):
             return None
         content: Any = value["content"]
-        self.world.submissions.append(Submission(host.id, outcome["id"], content, allowed))
+        told: Any = value.get("refers_to", ())
+        references = (*told, value["in_reply_to"]) if "in_reply_to" in value else told
+        self.world.submissions.append(Submission(host.id, outcome["id"], content, tuple(references), allowed))
         return str(outcome["id"])
 
     def _case(self) -> int:
         self._cases = (self._cases + 1) % 5
         return self._cases
 
-    async def _talk(self, host: Host, peers: Sequence[str]) -> None:
+    async def talk(self, host: Host, peers: Sequence[str]) -> None:
         kind = self.rng.choice(("acknowledgement", "information-request", "information-response"))
         urgency = self.rng.choice(("urgent_8h", "normal_7d"))
         await self._submit(host, peers, draft(kind, self._case(), urgency=urgency))
@@ -139,6 +142,16 @@ class Officers:
             before.append(ident)
             if self.rng.random() < 0.5:
                 await asyncio.sleep(self.rng.uniform(0, 0.3))
+
+    async def _hurry(self, host: Host, peer: str) -> None:
+        """Many messages at once; the last ones are taken back at once."""
+        count = self.rng.choice((8, 16, 40))
+        done = await asyncio.gather(*[self.talk(host, [peer]) for _ in range(count)], return_exceptions=True)
+        for error in done:
+            if error is not None:
+                raise error
+        for _ in range(self.rng.choice((0, 2, 6))):
+            await self._take_back(host)
 
     async def _take_back(self, host: Host) -> None:
         rows = host.connection.execute(

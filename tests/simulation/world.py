@@ -49,6 +49,7 @@ class Submission:
     sender: NodeId
     id: str
     content: JsonObject
+    references: tuple[str, ...]
     recipients: tuple[NodeId, ...]
 
 
