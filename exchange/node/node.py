@@ -146,7 +146,8 @@ class Node:
         await self.delivery.stop()
         if self.ledger.stopped is None and self._tasks:
             await self.note(Event.NODE_STOP)
-            await self.checkpoint()
+            while self.ledger.frontier.size != self._checkpointed:
+                await self.checkpoint()  # again where an entry came beside it: nobody is left to sign it later
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
