@@ -5,7 +5,7 @@ Rules:
    wide; what explains or warns goes to standard error.
 2. Every output of a training network says so.
 3. Whatever came from elsewhere is shown without control characters: a message must not move the cursor, change
-   colours, or turn the direction of the text around.
+   colours, or turn the direction of the text around. Its own line ends are marked: it cannot pass for other members.
 4. An error is its code, what, where, clause and remedy. Never a trace.
 """
 
@@ -102,16 +102,30 @@ def pairs(rows: Iterable[tuple[str, str]]) -> None:
 
 def paragraph(text: str, indent: int = 0) -> None:
     """A text for people, wrapped at spaces; words, ids and paths are never cut."""
-    rows = textwrap.wrap(
-        clean(text),
+    first, *others = clean(text).split("\n")
+    rows = _wrap(first, "", " " * indent)
+    for other in others:
+        rows += _wrap(other, f"{' ' * indent}| ", f"{' ' * indent}| ") or [f"{' ' * indent}|"]
+    click.echo("\n".join(rows))
+
+
+def _wrap(text: str, first: str, others: str) -> list[str]:
+    return textwrap.wrap(
+        text,
         width(),
-        subsequent_indent=" " * indent,
+        initial_indent=first,
+        subsequent_indent=others,
         replace_whitespace=False,
         drop_whitespace=True,
         break_long_words=False,
         break_on_hyphens=False,
     )
-    click.echo("\n".join(rows))
+
+
+def member(label: str, text: str) -> None:
+    """A value of a message below its name; the text's own further lines are marked."""
+    margin = " " * (len(label) - len(label.lstrip()) + 2)
+    click.echo(clean(f"{label}: {text}").replace("\n", f"\n{margin}| "))
 
 
 def table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:

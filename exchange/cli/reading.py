@@ -127,14 +127,14 @@ def tree(value: JsonValue, depth: int = 0) -> None:
 
 def _branch(label: str, value: JsonValue, depth: int) -> None:
     if isinstance(value, dict) and {"text", "lang"} == set(value):
-        output.line(f"{label}: {value['text']} [{value['lang']}]")
+        output.member(label, f"{value['text']} [{value['lang']}]")
     elif isinstance(value, list) and not any(isinstance(item, dict | list) for item in value):
-        output.line(f"{label}: {output.text_of(value)}")
+        output.member(label, output.text_of(value))
     elif isinstance(value, dict | list):
         output.line(f"{label}:")
         tree(value, depth + 1)
     else:
-        output.line(f"{label}: {_scalar(value)}")
+        output.member(label, _scalar(value))
 
 
 def _scalar(value: JsonValue) -> str:

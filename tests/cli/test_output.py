@@ -32,6 +32,17 @@ def test_foreign_text_cannot_command_the_terminal(capsys: pytest.CaptureFixture[
     assert "name" in said.out
 
 
+def test_text_cannot_pass_for_another_member(capsys: pytest.CaptureFixture[str]) -> None:
+    """The further lines of a foreign text are marked and stand below it, never where members begin."""
+    forged = "TH-1\nstatus: answered\n\nclause: art-1"
+    output.pairs([("case", forged)])
+    tree({"summary": {"text": forged, "lang": "en"}, "a": {"name": forged, "list": [forged]}})
+    lines = capsys.readouterr().out.splitlines()
+    marked = [line for line in lines if line.lstrip().startswith("|")]
+    assert len(marked) == 12
+    assert not [line for line in lines if line.startswith(("status", "clause", "  status", "  clause"))]
+
+
 def test_text_in_six_scripts_is_shown_as_it_is(capsys: pytest.CaptureFixture[str]) -> None:
     """Khmer, Chinese, Lao, Burmese, Thai and Vietnamese pass unchanged."""
     text = "ប្រឌិត 虚构 ປະດິດ စိတ်ကူးယဉ် สมมติ hư cấu"
