@@ -144,6 +144,9 @@ class Node:
     async def stop(self) -> None:
         """Drain: no new sends, a last entry, a last checkpoint, and the files closed."""
         await self.delivery.stop()
+        for task in self._tasks[1:]:  # housekeeping; the first is the ledger, which writes the end
+            task.cancel()
+        await asyncio.gather(*self._tasks[1:], return_exceptions=True)
         if self.ledger.stopped is None and self._tasks:
             await self.note(Event.NODE_STOP)
             while self.ledger.frontier.size != self._checkpointed:

@@ -20,15 +20,13 @@ from typing import TYPE_CHECKING, Any, Final
 from exchange.core import wire
 from exchange.core.agreements import read_agreement
 from exchange.core.errors import LocalError, PeerError
-from exchange.node.registry import add_document, load_registry
-from exchange.ports import Changes
-from tests.simulation.host import CommitFault, DiedError, Host, SimStore, Stage, Trap
+from tests.simulation.host import CommitFault, DiedError, Host, Stage, Trap
 from tests.simulation.limits import narrow_limits
 from tests.simulation.loop import run_virtually
 from tests.simulation.mischief import Mischief
 from tests.simulation.network import CALM, Network, SimPeers, Weather
 from tests.simulation.officers import Officers
-from tests.simulation.people import EPOCH, NETWORK, person
+from tests.simulation.people import person
 from tests.simulation.world import DELIVERED_SQL, FAR, Pact, World
 
 if TYPE_CHECKING:
@@ -102,7 +100,7 @@ class _History:
         """Prepare the disks, start everybody, let it happen, let it end."""
         loop, world = asyncio.get_running_loop(), self.world
         for host in world.hosts.values():
-            await self._install(host)
+            await host.install(self._documents(host))
         for host in world.hosts.values():
             await host.start()
         for moment, action in sorted(self._plan(), key=lambda item: item[0]):
@@ -112,32 +110,23 @@ class _History:
         await self._calm_down()
         began = loop.time()
         for _ in range(int(LIMIT / 2)):
-            if world.is_settled():
+            if not self._tasks and world.is_settled():
+                world.settled_after = loop.time() - began
                 break
             await asyncio.sleep(2)
-        if world.is_settled():
-            world.settled_after = loop.time() - began
         await self._stop()
         return world
 
-    async def _install(self, host: Host) -> None:
-        """What an operator did before: cards of everybody, agreements, of which the last version may come later."""
-        store = SimStore(_Installer(host))
-        registry = await load_registry(store, NETWORK, host.id)
-        changes, now = Changes(), EPOCH
-        for other in self.world.hosts.values():
-            card = registry.check_card(other.person.card, now)
-            add_document(changes, card, other.person.card, now)
-            registry.keep(card, other.person.card)
+    def _documents(self, host: Host) -> list[bytes]:
+        """What an operator installed before: cards of everybody, agreements, whose last version may come later."""
+        documents = [host.person.card]
+        documents += [other.person.card for other in self.world.hosts.values() if other is not host]
         for pact in self.world.pacts:
             nodes = [person(index).node for index in pact.indexes]
-            if host.id not in nodes or (host.id != nodes[0] and self.rng.random() < 0.2):
-                continue  # it has none, or will get it from its partner
-            data = pact.documents()[0]
-            read = registry.check_agreement(data)
-            add_document(changes, read, data, now)
-            registry.keep(read, data)
-        await store.commit(changes)
+            # One that lacks it will get it from its partner, if ever.
+            if host.id in nodes and (host.id == nodes[0] or self.rng.random() < 0.8):
+                documents.append(pact.documents()[0])
+        return documents
 
     def _spawn(self, action: Action) -> None:
         async def run() -> None:
@@ -183,15 +172,16 @@ class _History:
                 await self.officers.block(host, peer, blocked=False)
 
     async def _stop(self) -> None:
-        """Every node stops in good order; what it left is loaded and read."""
-        self.over = True
-        for host in self.world.honest:
+        """Every node stops in good order; what it left is loaded, read and verified."""
+        self.over, world = True, self.world
+        for host in world.honest:
             with suppress(DiedError):
                 await host.ask(_stop)
-        for host in self.world.hosts.values():
+        for host in world.hosts.values():
             host.kill()
-        for host in self.world.honest:
+        for host in world.honest:
             await self._open_everything(host)
+            world.findings += [f"{host.id}: {code} {where}" for code, where in await host.verify()]
 
     async def _open_everything(self, host: Host) -> None:
         """Every delivered message, as its reader sees it."""
@@ -318,19 +308,3 @@ async def _stop(node: Node) -> None:
 
 async def _read(node: Node, digest: Digest, case_id: Any) -> Statement:  # noqa: ANN401 - a column
     return await node.reader.statement(digest, case_id)
-
-
-class _Installer:
-    """An operator's command at a stopped node: it has a disk, and nothing overtakes it."""
-
-    def __init__(self, host: Host) -> None:
-        self.host = host
-
-    async def pause(self) -> None:
-        """Go on."""
-
-    def fail(self) -> None:
-        """No fault is planned here."""
-
-    def end(self) -> None:
-        """Nor an end."""

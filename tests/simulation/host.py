@@ -17,12 +17,14 @@ from contextvars import copy_context
 from dataclasses import dataclass, field
 from datetime import timedelta
 from enum import Enum
-from typing import TYPE_CHECKING, Any, Final, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from exchange.adapters.keyring import Keyring
+from exchange.adapters.snapshot import load_all_queries
 from exchange.adapters.sqlite import SqliteStore, connect_memory
 from exchange.core.errors import ExchangeError, LocalError, PeerError
 from exchange.node.node import Node, Outside
+from exchange.node.verifying import Verifier
 from tests.schemas.samples import book
 from tests.simulation.loop import OWNER
 from tests.simulation.people import EPOCH, NETWORK
@@ -30,7 +32,7 @@ from tests.simulation.people import EPOCH, NETWORK
 if TYPE_CHECKING:
     import random
     import sqlite3
-    from collections.abc import AsyncIterator, Callable, Coroutine
+    from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
     from datetime import datetime
 
     from exchange.core.wire import NodeId
@@ -179,6 +181,20 @@ class Host:
             self.stage.faults.append(f"{self.id} does not load: {error}")
         return process.node
 
+    async def install(self, documents: Sequence[bytes]) -> None:
+        """An operator's command at a stopped node."""
+        node = await Process(self).load(require_card=False)
+        async with node.writing():
+            for data in documents:
+                await node.install(data, "operator")
+
+    async def verify(self) -> list[tuple[str, str]]:
+        """What ``exchange verify`` finds."""
+        records = MemoryRecords(self.connection)
+        blobs = {h: hashlib.sha256(data).hexdigest() for h, data in self.blobs.items()}
+        review = await Verifier(records, self.id, self.person.log_keys, blobs.get, self.keyring()).run()
+        return review.findings
+
     async def ask(self, work: Callable[[Node], Coroutine[Any, Any, T]]) -> T:
         """Run something at the node. Raises ``DiedError`` where there is none, or where it dies over it."""
         process = self.process
@@ -215,7 +231,7 @@ class Process:
         if not (isinstance(error, LocalError) and error.code in _EXPECTED):
             self.host.stage.faults.append(f"{self.host.id}: {type(error).__name__}: {error}")
 
-    async def load(self) -> Node:
+    async def load(self, *, require_card: bool = True) -> Node:
         """Load the node."""
         host = self.host
         assert host.peers is not None
@@ -223,7 +239,7 @@ class Process:
         outside = Outside(
             SimStore(self), SimBlobs(self), host.peers(self), ring, SimClock(host), book(), host.person.log_keys
         )
-        self.node = await Node.load(NETWORK, host.id, outside)
+        self.node = await Node.load(NETWORK, host.id, outside, require_card=require_card)
         return self.node
 
     async def boot(self) -> None:
@@ -299,53 +315,48 @@ class SimClock:
         return self._host.random(length)
 
 
-class Runner(Protocol):
-    """Whoever uses a disk."""
+class MemoryRecords:
+    """``ports.Records`` for a reader of the whole store."""
 
-    host: Host
+    def __init__(self, connection: sqlite3.Connection) -> None:
+        self._connection = connection
 
-    async def pause(self) -> None:
-        """Let others run."""
-
-    def fail(self) -> None:
-        """The disk failed."""
-
-    def end(self) -> None:
-        """The process is over."""
+    async def read(self, statement: str, *values: object) -> list[Row]:
+        return self._connection.execute(load_all_queries()[statement], values).fetchall()
 
 
 class SimStore:
     """``ports.Store``: the real statements on a connection that outlives the process."""
 
-    def __init__(self, runner: Runner) -> None:
-        self._runner = runner
-        self._inner = SqliteStore.in_memory(runner.host.connection)
+    def __init__(self, process: Process) -> None:
+        self._process = process
+        self._inner = SqliteStore.in_memory(process.host.connection)
 
     async def commit(self, changes: Changes) -> None:
-        host = self._runner.host
-        await self._runner.pause()
+        host = self._process.host
+        await self._process.pause()
         fault = None
         if host.armed is not None and host.armed.meets(changes):
             fault, host.armed = host.armed.fault, None
         if fault is CommitFault.BEFORE:
             host.stage.note(f"{host.id} commit fails")
-            self._runner.fail()
+            self._process.fail()
             raise LocalError("node.disk", "planned")
         await self._inner.commit(changes)
         host.stage.note(f"{host.id} commit {_summary(changes)}")
         if fault is CommitFault.PERSISTED:
-            self._runner.fail()
+            self._process.fail()
             raise LocalError("node.disk", "planned")
         if fault is CommitFault.SILENT:
             # Before anything else runs on this loop: nothing that waited for the commit gets to speak.
-            asyncio.get_running_loop().call_soon(self._runner.end)
+            asyncio.get_running_loop().call_soon(self._process.end)
             return
-        await self._runner.pause()
+        await self._process.pause()
 
     async def read(self, statement: str, *values: object) -> list[Row]:
-        await self._runner.pause()
+        await self._process.pause()
         rows = await self._inner.read(statement, *values)
-        await self._runner.pause()
+        await self._process.pause()
         return rows
 
     async def close(self) -> None:

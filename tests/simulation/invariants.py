@@ -403,6 +403,11 @@ def logs_verify(evidence: Evidence) -> Iterator[str]:
             yield f"{books.id}: the last checkpoint covers {signed} of {len(raw)} entries"
 
 
+def verification_finds_nothing(evidence: Evidence) -> Iterator[str]:
+    """A node's own verification of its whole store finds nothing wrong."""
+    yield from evidence.world.findings
+
+
 def nothing_is_in_clear(evidence: Evidence) -> Iterator[str]:
     """No text that an officer wrote is in any stored row, file or prekey file, neither plain nor in base64."""
     for host in evidence.world.hosts.values():
@@ -453,6 +458,7 @@ SENTENCES: Final[tuple[Callable[[Evidence], Iterator[str]], ...]] = (
     every_gap_is_closed,
     outboxes_are_empty,
     logs_verify,
+    verification_finds_nothing,
     nothing_is_in_clear,
     repeats_cost_nothing,
 )

@@ -142,6 +142,10 @@ def _shorter_log(world: World) -> None:
     _change(world, "DELETE FROM leaves WHERE seq = (SELECT max(seq) FROM leaves)")
 
 
+def _found(world: World) -> None:
+    world.findings.append("store.corrupt")
+
+
 def _in_clear(world: World) -> None:
     _change(world, "INSERT INTO meta VALUES ('note', ?)", f"about {CANARY}")
 
@@ -170,6 +174,7 @@ BREACHES: Final[dict[str, Callable[[World], None]]] = {
     "every_gap_is_closed": _gap,
     "outboxes_are_empty": _still_waiting,
     "logs_verify": _shorter_log,
+    "verification_finds_nothing": _found,
     "nothing_is_in_clear": _in_clear,
     "repeats_cost_nothing": _logged_twice,
 }

@@ -67,6 +67,7 @@ class World:
     submissions: list[Submission] = field(default_factory=list)
     opened: dict[tuple[str, str, str], Statement] = field(default_factory=dict)
     settled_after: float | None = None
+    findings: list[str] = field(default_factory=list)  # of ``exchange verify`` at every honest node
 
     @property
     def honest(self) -> list[Host]:
