@@ -16,6 +16,7 @@ What it does not do: try again later (the node does), or verify answers.
 from __future__ import annotations
 
 import asyncio
+import io
 import ssl
 from collections.abc import AsyncGenerator
 from dataclasses import dataclass
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
     from exchange.core.wire import Digest, NodeId, UnverifiedDocument
     from exchange.ports import Blobs
 
+LARGE_BODY: Final = 1_048_576  # aiohttp's own bound for writing bytes at once
 CONNECT_SECONDS: Final = 10.0
 ANSWER_SECONDS: Final = 90.0  # more than a server takes before it says that it is busy
 STALL_SECONDS: Final = 60.0
@@ -170,7 +172,7 @@ class HttpPeers:
                     asked.method,
                     URL(endpoint + asked.path, encoded=True),
                     headers=asked.headers,
-                    data=upload.pieces() if upload else asked.body,
+                    data=upload.pieces() if upload else _payload(asked.body),
                     ssl=self._tls,
                     allow_redirects=False,
                 ) as response:
@@ -180,6 +182,11 @@ class HttpPeers:
             if upload is not None and upload.failure is not None:
                 raise upload.failure from None
             raise translate(error) from None
+
+
+def _payload(body: bytes | None) -> bytes | io.BytesIO | None:
+    """A large body as a file, which aiohttp writes in pieces; a small one as it is."""
+    return io.BytesIO(body) if body is not None and len(body) > LARGE_BODY else body
 
 
 class _Upload:

@@ -384,6 +384,8 @@ class Node:
                 tx.after.append(lambda: self.registry.blocked.discard(peer))
 
         await self.ledger.do(job)
+        # Asking for prekeys wakes the peer too: what it holds for us comes at once when a block ends.
+        self.queues.queue(peer).want_prekeys()
         self.queues.queue(peer).contact()
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import io
 import ssl
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -12,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 import aiohttp
 import pytest
 
-from exchange.adapters import resources
+from exchange.adapters import http_client, resources
 from exchange.adapters.blobs import BlobFolder
 from exchange.adapters.http_client import PIECE_BYTES, HttpPeers, Timeouts, translate
 from exchange.core.envelope import encode_batch
@@ -393,3 +394,13 @@ def test_every_failure_has_one_word(error: Exception, code: str, word: str) -> N
     """Each kind of failure is told by one short word that names no host."""
     told = translate(error)
     assert (told.code, told.where) == (code, word)
+
+
+def test_a_large_batch_is_written_in_pieces() -> None:
+    """A body beyond aiohttp's bound goes as a file with the same bytes; a small one and none go as they are."""
+    large = bytes(http_client.LARGE_BODY + 1)
+    payload = http_client._payload(large)  # noqa: SLF001 - what aiohttp is given
+    assert isinstance(payload, io.BytesIO)
+    assert payload.getvalue() == large
+    assert http_client._payload(b"small") == b"small"  # noqa: SLF001
+    assert http_client._payload(None) is None  # noqa: SLF001
