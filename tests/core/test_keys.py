@@ -1,4 +1,7 @@
-"""Who holds which key, and when it is valid: keys, authorities, cards, prekey bundles."""
+"""Who holds which key, and when it is valid: keys, authorities, cards, prekey bundles.
+
+Length: one node's card, with what it holds and what holds it.
+"""
 
 from __future__ import annotations
 

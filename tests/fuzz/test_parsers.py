@@ -41,6 +41,7 @@ HOSTILE: list[JsonValue] = [
     [[]] * 300,
     {},
     {SECRET: SECRET},
+    {SECRET: 1},
     {"": None},
 ]
 
