@@ -1,4 +1,7 @@
-"""``exchange.adapters.http_client``: the card's key or nothing, and no more of an answer than it may have."""
+"""``exchange.adapters.http_client``: the card's key or nothing, and no more of an answer than it may have.
+
+Length: every answer that a peer can give is tried against one client.
+"""
 
 from __future__ import annotations
 
