@@ -49,6 +49,8 @@ from tests.core.builders import KH, NETWORK, NOW, TH
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from exchange.core.keys import Card
+
 
 @dataclass(frozen=True)
 class Parser:
@@ -94,6 +96,11 @@ def json_of(data: bytes) -> wire.JsonValue:
     return wire.parse_json(data, max_bytes=100_000)
 
 
+def card_of(data: bytes) -> Card:
+    read_card(unsigned(DocumentType.CARD, data))  # what cannot be read is not worth six signatures
+    return verify_card(builders.testonly_sign(DocumentType.CARD, data, *NODE.authority), NETWORK, NOW, NODE.card)
+
+
 def batch_of(*frames: tuple[bytes, bytes]) -> bytes:
     return encode_batch(frames)
 
@@ -126,9 +133,7 @@ JSON_PARSERS: Final = (
     Parser("card", lambda data: read_card(unsigned(DocumentType.CARD, data)), (encode_card(NODE.card),), encode_card),
     Parser(
         "signed card",
-        lambda data: verify_card(
-            builders.testonly_sign(DocumentType.CARD, data, *NODE.authority), NETWORK, NOW, NODE.card
-        ),
+        card_of,
         (encode_card(NODE.card), encode_card(builders.successor_of(NODE.card))),
         encode_card,
     ),

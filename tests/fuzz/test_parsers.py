@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from exchange.core import wire
 from exchange.core.errors import PeerError
+from tests.core import builders
 from tests.fuzz.parsers import BYTE_PARSERS, JSON_PARSERS, Parser
 
 if TYPE_CHECKING:
@@ -151,6 +152,16 @@ def test_arbitrary_bytes(parser: Parser, data: bytes) -> None:
 def test_spoiled_samples(parser: Parser, data: st.DataObject) -> None:
     """A valid input with a few bytes changed is read or refused as the sender's fault."""
     try_to_read(parser, data.draw(spoiled(parser)))
+
+
+@pytest.mark.parametrize("parser", JSON_PARSERS, ids=name_of)
+def test_every_member_of_every_sample(parser: Parser) -> None:
+    """Each member of a valid document, replaced by each hostile value or left out, is read or refused likewise."""
+    for sample in parser.samples:
+        document = wire.parse_json(sample, max_bytes=100_000)
+        for path in list(places(document)):
+            for value in [*HOSTILE, builders.ABSENT]:
+                try_to_read(parser, builders.edited(sample, *path, to=value))
 
 
 @pytest.mark.parametrize("parser", JSON_PARSERS, ids=name_of)
