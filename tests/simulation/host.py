@@ -7,6 +7,8 @@ Rules:
    thread would, so that every await of the node is a place where it can be overtaken or killed.
 3. Time and random bytes follow from the seed and the host's name; a killed process does not give its bytes back.
 4. An exception that nobody planned is kept in ``Stage.faults``: a history with one is a failed history.
+
+Length: one node with all that surrounds it, alive and dead.
 """
 
 from __future__ import annotations

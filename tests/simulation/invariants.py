@@ -4,6 +4,8 @@ Rules:
 1. An invariant looks at what is stored and at what officers were told, never into a process.
 2. It speaks of pairs of nodes that follow the protocol. Of a misbehaving node's partners it says that they are well.
 3. ``check`` runs all of them. A sentence that no history could break would be a defect: test_invariants breaks each.
+
+Length: the sentences about one world are read together.
 """
 
 from __future__ import annotations
