@@ -281,15 +281,18 @@ class SchemaBook:
 
     def _breaches(self, schema_id: SchemaId, content: JsonObject, attachments: int | None) -> tuple[Problem, ...]:
         """The rules that valid, uncut content breaks, at their places in the content."""
-        entities = cast("list[dict[str, Any]]", content["entities"])
-        index = {entity["id"]: str(position) for position, entity in enumerate(entities)}
-        cuts = {cut.part: cut for cut in self._kind(schema_id).cuts}
         try:
             parts = dict(self.split(schema_id, content))
         except PeerError:  # an id used twice, so that the parts could not be joined again: the rule names it
             parts = {"main": content}
+        breaches = tuple(find_breaches(schema_id.split("/")[0], parts, attachments))
+        if not breaches:
+            return ()
+        entities = cast("list[dict[str, Any]]", content["entities"])
+        index = {entity["id"]: str(position) for position, entity in enumerate(entities)}
+        cuts = {cut.part: cut for cut in self._kind(schema_id).cuts}
         problems: list[Problem] = []
-        for breach in find_breaches(schema_id.split("/")[0], parts, attachments):
+        for breach in breaches:
             path = breach.path
             if breach.part != "main":
                 cut = cuts[breach.part]

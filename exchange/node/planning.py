@@ -147,6 +147,8 @@ def _judge(
     if not decision.allowed or clause is None:
         return decision, ()
     withheld = tuple(name for name in clause.withhold if name in names)
+    if not withheld:
+        return decision, ()  # the recipient will see what was judged
     present = tuple(name for name, _ in draft.parts if name not in withheld)
     content = book.join(
         draft.read.schema,
