@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 
 SPEEDS: Final = (1.0, 1.0, 1.0, 60.0, 1000.0, 4000.0)
 # What a trap waits for; None is any commit.
-TRAPS: Final = (None, None, "held", "put_blob", "drop_outbox", "put_outbox", "put_answer", "put_document", "put_block")
+TRAPS: Final = (None, None, "held", "file sent", "drop_outbox", "put_outbox", "put_answer", "put_document", "put_block")
 LIMIT: Final = 3_000.0  # seconds after the faults stop, in which everything must come to its end
 
 
@@ -59,7 +59,7 @@ class _History:
         indexes = rng.sample(range(6), rng.choice((2, 3, 3, 4, 4, 5, 6)))
         speed = rng.choice(SPEEDS)
         self.length = rng.uniform(15, 40) if speed < 100 else rng.uniform(40, 300)
-        stage = Stage(rng, speed, rng.uniform(0, 86_400), rng.choice((0.004, 0.004, 0.1, 1.0)))
+        stage = Stage(rng, speed, rng.uniform(0, 86_400), rng.choice((0.004, 0.1, 1.0)))
         hosts: dict[NodeId, Host] = {person(index).node: Host(person(index), stage, seed) for index in indexes}
         evil = person(indexes[-1]).node if len(indexes) > 2 and rng.random() < 0.3 else None
         network = Network(stage, hosts, evil)
@@ -233,7 +233,9 @@ class _History:
             yield moment, self._draw_block(*rng.sample(hosts, 2))
         for pact in world.pacts:
             if pact.second_from is not None:
-                for index in pact.indexes:
+                # Whose operator is not told gets the second version from a partner, with the first where it lacks that.
+                told = rng.sample(pact.indexes, rng.randint(1, len(pact.indexes)))
+                for index in told:
                     yield rng.uniform(0, self.length), self._draw_second_version(world.hosts[person(index).node], pact)
 
     def _draw_death(self, host: Host) -> Action:

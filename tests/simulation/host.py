@@ -60,7 +60,10 @@ class CommitFault(Enum):
 
 @dataclass(frozen=True)
 class Trap:
-    """A fault that waits for a commit with a row of ``statement``, or for the next commit; 'held' is a held message."""
+    """A fault that waits for a commit with a row of ``statement``, or for the next commit.
+
+    'held' stands for a message that is held, 'file sent' for evidence that its recipient has.
+    """
 
     fault: CommitFault
     statement: str | None
@@ -69,6 +72,8 @@ class Trap:
         """Whether this is the commit."""
         if self.statement == "held":
             return any(row[5] == "held" for row in changes.rows.get("put_incoming", ()))
+        if self.statement == "file sent":
+            return any((row[3], row[5]) == ("out", 1) for row in changes.rows.get("put_blob", ()))
         return self.statement is None or self.statement in changes.rows
 
 

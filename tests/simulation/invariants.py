@@ -183,6 +183,19 @@ def both_sides_agree(evidence: Evidence) -> Iterator[str]:
             yield f"{_name(receiver, taken)} is unknown to its sender"
 
 
+def replies_are_seen(evidence: Evidence) -> Iterator[str]:
+    """A message whose answer was delivered is answered, at who wrote it and at who answered it."""
+    for sender, receiver, row in evidence.taken():
+        statement = evidence.world.opened.get((receiver.host.id, sender.id, row.record.id))
+        answered: Any = statement.header()["in_reply_to"] if statement else None
+        written = receiver.outgoing.get((sender.id, answered))
+        if written is not None and written.record.status is not Status.ANSWERED:
+            yield f"{_name(receiver, written)} was answered"
+        read = [item.record.status for item in sender.delivered(receiver.id, answered)] if answered else []
+        if read and read != [Status.ANSWERED]:
+            yield f"{sender.id}: message {answered[:8]} is {read} where it was answered"
+
+
 def evidence_arrives(evidence: Evidence) -> Iterator[str]:
     """Every file of a delivered message is whole at its receiver, and both sides know it."""
     query = "SELECT h, whole FROM blobs WHERE peer = ? AND message = ? AND direction = ?"
@@ -447,6 +460,7 @@ SENTENCES: Final[tuple[Callable[[Evidence], Iterator[str]], ...]] = (
     everything_submitted_ends,
     nothing_submitted_is_lost,
     both_sides_agree,
+    replies_are_seen,
     evidence_arrives,
     nothing_takes_effect_twice,
     answers_agree,

@@ -30,8 +30,8 @@ _NARROW: Final[tuple[tuple[tuple[ModuleType, ...], str, tuple[int, ...]], ...]] 
 
 @contextmanager
 def narrow_limits(rng: random.Random) -> Iterator[None]:
-    """Make some limits small for one history in five."""
-    narrow = rng.random() < 0.2
+    """Make some limits small for one history in four."""
+    narrow = rng.random() < 0.25
     drawn = [(modules, name, rng.choice(values), rng.random()) for modules, name, values in _NARROW]
     before = [(module, name, getattr(module, name)) for modules, name, _ in _NARROW for module in modules]
     try:

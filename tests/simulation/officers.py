@@ -119,12 +119,15 @@ class Officers:
         if self.rng.random() < 0.3:  # the same files once more
             await self._submit(host, [peer], draft("evidence", case), files)
 
+    @staticmethod
+    def _received(host: Host, peer: str) -> list[str]:
+        query = f"SELECT id FROM incoming WHERE peer = ? AND status IN ({DELIVERED_SQL}) ORDER BY rowid"  # noqa: S608 - our words
+        return [ident for (ident,) in host.connection.execute(query, (peer,))]
+
     async def _reply(self, host: Host) -> None:
-        rows = host.connection.execute(
-            f"SELECT peer, id FROM incoming WHERE status IN ({DELIVERED_SQL}) ORDER BY rowid"  # noqa: S608 - our words
-        ).fetchall()
-        if rows:
-            peer, ident = self.rng.choice(rows)
+        pairs = [(peer, ident) for peer in self.world.hosts for ident in self._received(host, peer)]
+        if pairs:
+            peer, ident = self.rng.choice(pairs)
             await self._submit(host, [peer], draft("acknowledgement", self._case(), in_reply_to=ident))
 
     async def _chain(self, host: Host, peer: str) -> None:
@@ -133,10 +136,10 @@ class Officers:
         # One in ten speaks of a message that nobody ever sent.
         before = [self.rng.randbytes(16).hex()] if self.rng.random() < 0.1 else []
         for _ in range(self.rng.randint(2, 5)):
-            urgency = self.rng.choice(("urgent_8h", "normal_7d", "normal_7d"))
-            ident = await self._submit(
-                host, [peer], draft("acknowledgement", case, refers_to=before[-3:], urgency=urgency)
-            )
+            members: dict[str, object] = {"urgency": self.rng.choice(("urgent_8h", "normal_7d", "normal_7d"))}
+            if self.rng.random() < 0.3 and (received := self._received(host, peer)):
+                members["in_reply_to"] = self.rng.choice(received)
+            ident = await self._submit(host, [peer], draft("acknowledgement", case, refers_to=before[-3:], **members))
             if ident is None:
                 return
             before.append(ident)

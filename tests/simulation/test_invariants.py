@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from tests.simulation.host import Host
     from tests.simulation.world import World
 
-RICH: Final = 51  # messages that speak of others, evidence, refusals; nobody misbehaves
+RICH: Final = range(51, 71)  # among them messages that speak of others, evidence, refusals, quotas
 
 
 def _change(world: World, sql: str, *values: object) -> None:
@@ -62,6 +62,10 @@ def _lost(world: World) -> None:
 def _refused_later(world: World) -> None:
     host, _, ident, _ = _taken(world)
     host.connection.execute("UPDATE incoming SET status = 'refused', code = 'envelope.seq' WHERE id = ?", (ident,))
+
+
+def _answer_unseen(world: World) -> None:
+    _change(world, "UPDATE outgoing SET status = 'accepted' WHERE status = 'answered'")
 
 
 def _file_missing(world: World) -> None:
@@ -161,6 +165,7 @@ BREACHES: Final[dict[str, Callable[[World], None]]] = {
     "everything_submitted_ends": _never_ended,
     "nothing_submitted_is_lost": _lost,
     "both_sides_agree": _refused_later,
+    "replies_are_seen": _answer_unseen,
     "evidence_arrives": _file_missing,
     "nothing_takes_effect_twice": _told_twice,
     "answers_agree": _contradicted,
@@ -188,9 +193,18 @@ def test_every_sentence_has_its_breach() -> None:
 
 @pytest.mark.parametrize("name", BREACHES)
 def test_breach_is_seen(name: str) -> None:
-    """A history that breaks a sentence is told with that sentence; untouched, it breaks none."""
-    world = run_seed(RICH)
-    assert check(world) == []
-    BREACHES[name](world)
+    """A history that breaks a sentence is told with that sentence; untouched, it breaks none.
+
+    Not every history has what every breach needs (a file, a reply, a quota), so several are tried.
+    """
     sentence = getattr(invariants, name)
-    assert any(breach.startswith(sentence.__doc__) for breach in check(world))
+    for seed in RICH:
+        world = run_seed(seed)
+        assert check(world) == []
+        try:
+            BREACHES[name](world)
+        except LookupError:  # nothing there that could be broken
+            continue
+        if any(breach.startswith(sentence.__doc__) for breach in check(world)):
+            return
+    pytest.fail("no history showed it")
