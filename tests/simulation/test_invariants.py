@@ -193,10 +193,8 @@ def test_every_sentence_has_its_breach() -> None:
 
 @pytest.mark.parametrize("name", BREACHES)
 def test_breach_is_seen(name: str) -> None:
-    """A history that breaks a sentence is told with that sentence; untouched, it breaks none.
-
-    Not every history has what every breach needs (a file, a reply, a quota), so several are tried.
-    """
+    """A history that breaks a sentence is told with that sentence; untouched, it breaks none."""
+    # Not every history has what every breach needs (a file, a reply, a quota), so several are tried.
     sentence = getattr(invariants, name)
     for seed in RICH:
         world = run_seed(seed)
