@@ -4,7 +4,8 @@ Implements docs/protocol.md section 11.4.
 
 Rules:
 1. One queue a peer, two requests in flight: the second is on its way while the first is being answered.
-2. Retries are identical bytes, after a jittered wait that doubles up to five minutes; hearing from the peer ends it.
+2. Retries are identical bytes, after a jittered wait that doubles up to five minutes; what ends it sooner is said in
+   ``node.queues``.
 3. Nothing that a peer answers is believed before its signature and its fit with what was sent are checked.
 4. What the peer lacks (our card, the agreement) is pushed, then the message is tried again.
 """
@@ -12,6 +13,7 @@ Rules:
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
@@ -82,6 +84,7 @@ class Delivery:
         queue = self.queues.queue(peer)
         while True:
             queue.wake.clear()
+            queue.unpark_due(asyncio.get_running_loop().time())
             card = self.registry.cards.get(peer)
             if card is None or peer in self.registry.blocked:
                 await queue.wake.wait()
@@ -91,23 +94,25 @@ class Delivery:
                     await self._prepare(peer, queue, card)
                 worked = await self._send_next(peer, queue, card)
             except PeerError as error:
-                queue.failures += 1
-                queue.trouble = error.code
+                queue.fail(error.code)
                 worked = False
             if not worked:
                 await self._rest(queue)
 
     async def _rest(self, queue: PeerQueue) -> None:
         """Wait for news; where something failed or was deferred, no longer than the back-off."""
-        if queue.failures == 0 and not queue.parked:
-            await queue.wake.wait()
-            return
-        wait = min(LONGEST_WAIT, FIRST_WAIT * 2 ** min(max(queue.failures, 1), 10))
-        jitter = 0.5 + self.clock.random(1)[0] / 510
-        try:
-            await asyncio.wait_for(queue.wake.wait(), wait * jitter)
-        except TimeoutError:
-            queue.unpark()
+        waits: list[float] = []
+        if queue.failures:
+            waits.append(self._back_off(queue.failures))
+        if queue.parked:
+            waits.append(max(0.0, queue.retry_at - asyncio.get_running_loop().time()))
+        with suppress(TimeoutError):
+            await asyncio.wait_for(queue.wake.wait(), min(waits, default=None))
+
+    def _back_off(self, failures: int) -> float:
+        """Seconds to wait after that many failures, doubling, with a jitter of one half either way."""
+        wait: float = min(LONGEST_WAIT, FIRST_WAIT * 2 ** min(failures, 10))
+        return wait * (0.5 + self.clock.random(1)[0] / 255)
 
     async def _prepare(self, peer: NodeId, queue: PeerQueue, card: Card) -> None:
         """Prekeys, messages that wait unsealed, and a queue filled from the store."""
@@ -156,15 +161,16 @@ class Delivery:
         await self.sender.take_answers(peer, documents, ids)
         answered = {answer.digest for answers, _ in documents for answer in answers.items}
         left = [item for item in items if item[2] not in answered]
+        queue.succeed()
+        if len(left) < len(items):
+            queue.progress()
         if not left:
-            queue.failures = 0
-            queue.trouble = None
             return True
         codes = {item[2]: deferred.get(item[2]) or bare.get(index) for index, item in enumerate(items)}
+        until = asyncio.get_running_loop().time() + self._back_off(queue.deferrals + 1)
         for item in left:
-            queue.park([item], codes[item[2]] or "relay.bad_answer")
+            queue.park(item, codes[item[2]] or "relay.bad_answer", until)
         await self._supply(peer, card, {code for code in codes.values() if code})
-        queue.failures += 1
         return True
 
     def _read_response(
@@ -237,7 +243,7 @@ class Delivery:
     async def _work_blobs(self, peer: NodeId) -> None:
         """Send evidence of accepted messages, one file at a time, beside the envelopes."""
         queue = self.queues.queue(peer)
-        failures = 0
+        failures, silent = 0, False
         while True:
             queue.blobs.clear()
             card = self.registry.cards.get(peer)
@@ -247,15 +253,15 @@ class Delivery:
                         failures = 0
                 except PeerError as error:
                     failures += 1
+                    silent = error.code == "relay.unreachable"
                     queue.trouble = error.code
             if failures == 0:
                 await queue.blobs.wait()
-                continue
-            wait = min(LONGEST_WAIT, FIRST_WAIT * 2 ** min(failures, 10)) * (0.5 + self.clock.random(1)[0] / 510)
-            try:
-                await asyncio.wait_for(queue.blobs.wait(), wait)
-            except TimeoutError:
-                continue
+            elif silent:
+                with suppress(TimeoutError):
+                    await asyncio.wait_for(queue.blobs.wait(), self._back_off(failures))
+            else:
+                await asyncio.sleep(self._back_off(failures))  # it refused: to hear from it is no news
 
     async def _send_blobs(self, peer: NodeId, card: Card) -> bool:
         rows = await self.ledger.store.read("blobs_to_send", peer, 16)

@@ -17,6 +17,7 @@ from exchange.core.delivery import (
     Defer,
     Deliver,
     Record,
+    Replied,
     Seal,
     Send,
     SendVoid,
@@ -34,7 +35,7 @@ if TYPE_CHECKING:
     from exchange.core.audit import ReservedLeaf
     from exchange.core.delivery import Effect, Incoming, Outgoing
     from exchange.core.delivery import Event as RelayEvent
-    from exchange.core.wire import Digest
+    from exchange.core.wire import Digest, MessageId, NodeId
     from exchange.node.queues import Queues
 
 LANE_RANK: Final = {"alert": 0, "normal": 1, "bulk": 2}
@@ -48,6 +49,7 @@ class Context:
     reserved: ReservedLeaf | None = None
     leaf: dict[str, Any] | None = None
     case_id: str | None = None
+    in_reply_to: MessageId | None = None
     agreement: Digest | None = None
     lane: str = "normal"
     envelope: tuple[bytes, bytes] | None = None
@@ -131,6 +133,8 @@ async def _carry_out(  # noqa: C901, PLR0912 - one case an effect
         case SendVoid():
             await _send_void(tx, queues, peer, effect)
         case Deliver():
+            other = next((row for row in others.values() if row.record.id == effect.id), None)
+            await _mark_replied(tx, queues, peer, context.in_reply_to if other is None else other.in_reply_to)
             tx.after.append(lambda: queues.notify("received", peer, effect.id, None))
         case Tell():
             tx.after.append(lambda: queues.notify("status", peer, effect.id, effect.status))
@@ -193,9 +197,19 @@ def _put_incoming(tx: Transaction, record: Incoming, context: Context) -> None:
     if held is None:
         leaf = context.leaf or {}
         row = IncomingRow(record, context.case_id, None, leaf.get("agreement"), leaf.get("commitment"))
-        tx.put_incoming(row)
+        tx.put_incoming(replace(row, in_reply_to=context.in_reply_to))
     else:
         tx.put_incoming(replace(held, record=record))
+
+
+async def _mark_replied(tx: Transaction, queues: Queues, peer: NodeId, ident: MessageId | None) -> None:
+    """Our message that a delivered one answers is answered now."""
+    if ident is None:
+        return
+    await tx.load_outgoing(peer, [ident])
+    row = tx.outgoing.get((peer, ident))
+    if row is not None:
+        await step(tx, queues, State(tx.window(peer), outgoing=row.record), Replied(tx.now), Context())
 
 
 def _leaf_of(row: IncomingRow) -> dict[str, Any]:

@@ -280,7 +280,8 @@ class Node:
 
     async def serve_prekeys(self, request: bytes) -> bytes:
         """GET /v1/prekeys: the bundle; who asks is there, so what waits for it is tried again."""
-        self._verify_request(request, "GET", "/v1/prekeys", wire.sha256_hex(b""))
+        peer = self._verify_request(request, "GET", "/v1/prekeys", wire.sha256_hex(b""))
+        self.queues.queue(peer).retry()
         bundle = self.registry.prekeys.get(self.me)
         if bundle is None:
             raise PeerError("relay.busy", "prekeys")
@@ -347,10 +348,12 @@ class Node:
             item = self.registry.check_card(data, self.outside.clock.now())
         else:
             item = self.registry.check_agreement(data)
+        is_new = item.digest not in self.registry.bytes_of
         await self._install(item, data, actor)
         for peer in self.registry.partners() if self.is_started else ():  # a node that is not started sends nothing
             self.delivery.start(peer)
-            self.queues.queue(peer).contact()
+            if is_new:
+                self.queues.queue(peer).retry()
         return item
 
     async def _install(self, item: Card | Agreement | PrekeyBundle, data: bytes, actor: str) -> None:
@@ -386,7 +389,7 @@ class Node:
         await self.ledger.do(job)
         # Asking for prekeys wakes the peer too: what it holds for us comes at once when a block ends.
         self.queues.queue(peer).want_prekeys()
-        self.queues.queue(peer).contact()
+        self.queues.queue(peer).retry()
 
 
 def is_training(network: str) -> bool:

@@ -4,6 +4,8 @@ Implements docs/protocol.md section 11.4. Rules:
 1. The store is the truth; a queue holds at most ``MAX_READY`` items of it and is refilled from it.
 2. Order is lane, then number: an alert overtakes everything else.
 3. What the peer deferred waits for its time; everything else of that peer goes on.
+4. Hearing from the peer ends the wait for a silent peer and no other: two nodes that defer or refuse each other's
+   messages would else wake each other for ever.
 """
 
 from __future__ import annotations
@@ -35,8 +37,11 @@ class PeerQueue:
     deferred: dict[str, str] = field(default_factory=dict)
     more_in_store: bool = True
     failures: int = 0
+    silent: bool = False  # the last request found nobody there
     trouble: str | None = None
     parked: list[Item] = field(default_factory=list)
+    deferrals: int = 0  # rounds in which the peer deferred and answered nothing
+    retry_at: float = 0.0  # by the loop's time: when the parked are tried again
     unsealed: bool = True
     wants_prekeys: bool = True
 
@@ -45,20 +50,49 @@ class PeerQueue:
         self.unsealed = self.wants_prekeys = True
         self.wake.set()
 
+    def succeed(self) -> None:
+        """The peer answered, whatever it said."""
+        self.failures, self.silent, self.trouble = 0, False, None
+
+    def fail(self, code: str) -> None:
+        """A request came to nothing."""
+        self.failures += 1
+        self.trouble = code
+        self.silent = code == "relay.unreachable"
+
     def contact(self) -> None:
-        """The peer was heard of: what waits for it is tried again at once."""
-        self.failures = 0
-        self.trouble = None
-        self.unpark()
+        """The peer was heard of: if nobody could reach it, it is tried again at once."""
+        if self.silent:
+            self.succeed()
+            self.wake.set()
+            self.blobs.set()
+
+    def retry(self) -> None:
+        """The peer, or an operator, asks for everything that waits."""
+        self.succeed()
+        self.progress()
         self.wake.set()
         self.blobs.set()
 
-    def park(self, items: list[Item], code: str) -> None:
-        """The peer deferred these: they wait, and do not stand in the way of others."""
-        for item in items:
-            if self.in_flight.pop(item[2], None) is not None:
-                self.parked.append(item)
-                self.deferred[item[2]] = code
+    def progress(self) -> None:
+        """Something was finally answered: what waits for it may be taken now. There are only so many answers."""
+        self.deferrals = 0
+        self.unpark()
+
+    def park(self, item: Item, code: str, until: float) -> None:
+        """The peer deferred this: it waits, and does not stand in the way of others. The first one says until when."""
+        if self.in_flight.pop(item[2], None) is None:
+            return
+        if not self.parked:
+            self.deferrals += 1
+            self.retry_at = until
+        self.parked.append(item)
+        self.deferred[item[2]] = code
+
+    def unpark_due(self, now: float) -> None:
+        """Try again what was deferred, where its time has come."""
+        if self.parked and now >= self.retry_at:
+            self.unpark()
 
     def unpark(self) -> None:
         """Try again what was deferred."""

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 from exchange.core import wire
 from exchange.core.answers import AnswerItem, Outcome, Void, claimed_sender, verify_void
 from exchange.core.audit import Event, agreement_ref
-from exchange.core.delivery import DELIVERED, Received, Replied, State, Status, Voided
+from exchange.core.delivery import DELIVERED, Received, State, Status, Voided
 from exchange.core.envelope import MAX_ENVELOPE_BYTES, SignedEnvelope, parse_envelope, verify_envelope
 from exchange.core.errors import PeerError
 from exchange.core.gate import Message, Reception, admit, check_route
@@ -229,6 +229,7 @@ class Receiver:
             reserved=reserved,
             leaf={**self._leaf(envelope), "commitment": message.commitment},
             case_id=case_id,
+            in_reply_to=message.header.in_reply_to,
             deferred=reply.deferred,
         )
         event = Received(
@@ -242,16 +243,8 @@ class Receiver:
             has_blobs=bool(core.blobs),
             absent=absent,
         )
-        state = await step(tx, self.queues, self._state(tx, peer), event, context)
+        await step(tx, self.queues, self._state(tx, peer), event, context)
         await tx.count(agreement.digest, message.decision.clause or "", peer, core.created.date().isoformat())
-        if state.incoming is not None and state.incoming.status in DELIVERED and message.header.in_reply_to:
-            await self._mark_replied(tx, peer, message.header.in_reply_to)
-
-    async def _mark_replied(self, tx: Transaction, peer: NodeId, ident: str) -> None:
-        await tx.load_outgoing(peer, [ident])
-        row = tx.outgoing.get((peer, ident))
-        if row is not None:
-            await step(tx, self.queues, State(tx.window(peer), outgoing=row.record), Replied(tx.now), Context())
 
     async def _absent(self, tx: Transaction, peer: NodeId, message: Message) -> tuple[wire.MessageId, ...]:
         """Step R18: the references that were not exchanged with this peer."""

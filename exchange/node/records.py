@@ -41,6 +41,7 @@ class IncomingRow:
     answer: Digest | None = None
     agreement: str | None = None
     commitment: Digest | None = None
+    in_reply_to: MessageId | None = None
 
 
 def _time(moment: datetime | None) -> str | None:
@@ -96,13 +97,14 @@ def incoming_to_row(row: IncomingRow) -> Row:
     return (
         r.peer, r.id, r.attempt, r.seq, r.digest, r.status.value, _time(r.updated), r.code, r.clause, r.log_index,
         int(r.has_blobs), " ".join(r.waits_for), row.case_id, row.answer, row.agreement, row.commitment,
+        row.in_reply_to,
     )  # fmt: skip
 
 
 def incoming_from_row(row: Row) -> IncomingRow:
     """From incoming and its listings."""
     (peer, ident, attempt, seq, digest, status, updated, code, clause, log_index, has_blobs, waits_for, case_id,
-     answer, agreement, commitment) = row  # fmt: skip
+     answer, agreement, commitment, in_reply_to) = row  # fmt: skip
     record = Incoming(
         peer=NodeId(peer),
         id=MessageId(ident),
@@ -117,7 +119,7 @@ def incoming_from_row(row: Row) -> IncomingRow:
         has_blobs=bool(has_blobs),
         waits_for=tuple(MessageId(item) for item in waits_for.split()),
     )
-    return IncomingRow(record, case_id, answer, agreement, commitment)
+    return IncomingRow(record, case_id, answer, agreement, commitment, in_reply_to)
 
 
 def id_list(ids: Iterable[str]) -> str:

@@ -24,8 +24,8 @@ ON CONFLICT (peer, id) DO UPDATE SET
     log_index = excluded.log_index, agreement = excluded.agreement, draft = excluded.draft, answer = excluded.answer;
 -- name: put_incoming
 INSERT INTO incoming (peer, id, attempt, seq, digest, status, updated, code, clause, log_index, has_blobs, waits_for,
-                      case_id, answer, agreement, commitment)
-VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+                      case_id, answer, agreement, commitment, in_reply_to)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
 ON CONFLICT (peer, id, attempt) DO UPDATE SET
     status = excluded.status, updated = excluded.updated, code = excluded.code, clause = excluded.clause,
     log_index = excluded.log_index, has_blobs = excluded.has_blobs, waits_for = excluded.waits_for,
@@ -91,19 +91,19 @@ SELECT id FROM outgoing WHERE peer = ? AND status IN ('queued', 'sent') AND dige
 SELECT peer, status, count(*) FROM outgoing GROUP BY peer, status;
 -- name: incoming
 SELECT peer, id, attempt, seq, digest, status, updated, code, clause, log_index, has_blobs, waits_for, case_id, answer,
-       agreement, commitment
+       agreement, commitment, in_reply_to
 FROM incoming WHERE peer = ? AND id IN (SELECT value FROM json_each(?)) ORDER BY attempt;
 -- name: incoming_by_id
 SELECT peer, id, attempt, seq, digest, status, updated, code, clause, log_index, has_blobs, waits_for, case_id, answer,
-       agreement, commitment
+       agreement, commitment, in_reply_to
 FROM incoming WHERE id = ? ORDER BY peer, attempt;
 -- name: incoming_held
 SELECT peer, id, attempt, seq, digest, status, updated, code, clause, log_index, has_blobs, waits_for, case_id, answer,
-       agreement, commitment
+       agreement, commitment, in_reply_to
 FROM incoming WHERE status = 'held' ORDER BY peer, seq;
 -- name: incoming_list
 SELECT peer, id, attempt, seq, digest, status, updated, code, clause, log_index, has_blobs, waits_for, case_id, answer,
-       agreement, commitment
+       agreement, commitment, in_reply_to
 FROM incoming WHERE status <> 'held' ORDER BY rowid DESC LIMIT ?;
 -- name: incoming_counts
 SELECT peer, status, count(*) FROM incoming GROUP BY peer, status;
@@ -142,7 +142,7 @@ SELECT size, time, note FROM checkpoints ORDER BY size;
 SELECT digest, peer, document, body, cek FROM envelopes;
 -- name: all_incoming
 SELECT peer, id, attempt, seq, digest, status, updated, code, clause, log_index, has_blobs, waits_for, case_id, answer,
-       agreement, commitment
+       agreement, commitment, in_reply_to
 FROM incoming;
 -- name: all_outgoing
 SELECT peer, id, status, created, updated, attempt, seq, digest, expires, code, clause, log_index, case_id, agreement,

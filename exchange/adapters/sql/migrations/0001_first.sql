@@ -80,6 +80,7 @@ CREATE TABLE incoming (
     answer TEXT,                        -- digest of our signed answer
     agreement TEXT,                     -- '<id>/<version>' it came under, and the digest of its part 0: what its
     commitment TEXT,                    -- entry in the log says, also where that is written after it was held
+    in_reply_to TEXT,                   -- our message that it answers, also where it was held
     PRIMARY KEY (peer, id, attempt)
 ) STRICT;
 CREATE INDEX incoming_held ON incoming (peer) WHERE status = 'held';
