@@ -25,29 +25,15 @@ if TYPE_CHECKING:
     from collections import Counter
 
 KEPT_FILE: Final = Path(__file__).with_name("kept_seeds.txt")
-OPEN_FILE: Final = Path(__file__).with_name("open_seeds.txt")
 SHORT: Final = range(8)
 LONG: Final = range(1_000, 1_600)
 TWICE: Final = (1, 3, 5)  # with and without a misbehaving node, slow and fast clocks
 
 
-def _seeds_of(file: Path) -> dict[int, str]:
-    lines = [line for line in file.read_text(encoding="utf-8").splitlines() if line and not line.startswith("#")]
-    return {int(seed): why for seed, _, why in (line.partition(" ") for line in lines)}
-
-
 def kept_seeds() -> list[int]:
     """Return the seeds that once found something."""
-    return list(_seeds_of(KEPT_FILE))
-
-
-def long_seeds() -> list[object]:
-    """Return the many seeds; those of open_seeds.txt show a defect that is known, and are expected to."""
-    known = _seeds_of(OPEN_FILE)
-    return [
-        pytest.param(seed, marks=pytest.mark.xfail(reason=known[seed], strict=False)) if seed in known else seed
-        for seed in LONG
-    ]
+    lines = KEPT_FILE.read_text(encoding="utf-8").splitlines()
+    return [int(line.split()[0]) for line in lines if line and not line.startswith("#")]
 
 
 def ordinary_seeds() -> list[int]:
@@ -75,7 +61,7 @@ def test_history_keeps_its_promises(seed: int) -> None:
 
 
 @pytest.mark.long_simulation
-@pytest.mark.parametrize("seed", long_seeds(), ids=name_of)
+@pytest.mark.parametrize("seed", LONG, ids=name_of)
 def test_many_histories_keep_their_promises(seed: int) -> None:
     """Every sentence is true at the end of each of many histories."""
     assert not breaches_of(seed)
