@@ -93,6 +93,8 @@ class Delivery:
                 if first:
                     await self._prepare(peer, queue, card)
                 worked = await self._send_next(peer, queue, card)
+                # A wish that came while this worker was busy: the other one has cleared the call that came with it.
+                worked = worked or (first and (queue.unsealed or queue.wants_prekeys))
             except PeerError as error:
                 queue.fail(error.code)
                 worked = False
