@@ -323,6 +323,40 @@ def _opening(book: SchemaBook) -> Iterator[Vector]:
     yield "withheld", "agreement.withheld", "R19", _with(ok, statement=ok.statement.withhold(last, "art-1")), {}
 
 
+def _judging(book: SchemaBook) -> Iterator[Vector]:
+    """R19, under agreements that say more."""
+    never = [{"id": "never", "text": {"en": "No receipts."}, "when": {"kinds": ["acknowledgement"]}}]
+    yield "prohibited", "agreement.prohibited", "R19", *_under(parts(book), prohibitions=never)
+    asks = {"requires": {"approvals": 1, "consent": False}}
+    yield "approval-missing", "envelope.approval", "R19", *_under(parts(book), clauses=[_clause(**asks)])
+    narrow = {"content": {"required": ["own_case"]}}
+    yield "content-narrowed", "agreement.content", "R19", *_under(parts(book), clauses=[_clause(**narrow)])
+    small = {"blobs": {"max_count": 1, "max_bytes": 65_576}}
+    yield "evidence-too-large", "agreement.blobs", "R19", *_under(_with_evidence(book), clauses=[_clause(**small)])
+    yield "evidence", "accepted", "R20", _with_evidence(book), {}
+
+
+def _clause(**changes: Any) -> dict[str, Any]:  # noqa: ANN401
+    clause: dict[str, Any] = json.loads(AGREEMENT.payload)["clauses"][0]
+    return clause | changes
+
+
+def _under(made: Parts, **changes: Any) -> tuple[Parts, dict[str, Any]]:  # noqa: ANN401
+    """The same under another agreement, inside and outside."""
+    document = _agreement(**changes)
+    return _with_agreement(_statement(made, agreement=document.digest()), document)
+
+
+def _with_evidence(book: SchemaBook) -> Parts:
+    """A message with one file of one frame."""
+    blob = {"h": hashlib.sha256(b"blob").hexdigest(), "key": wire.encode_base64(bytes(32)), "len": 65_577}
+    described = {"name": "receipt.pdf", "media_type": "application/pdf", "len": 9, "sha256": "5" * 64, "blob": blob}
+    names = [name for name, _ in book.split(SchemaId("acknowledgement/v1"), CONTENT)]
+    made = parts(book, attachments=1, parts=[*names, "attachments"])
+    made = _statement(made, parts=(*made.statement.parts, _part([described])))
+    return _core(made, blobs=(BlobRef(Digest(str(blob["h"])), 65_577),))
+
+
 def _part(value: Any) -> Any:  # noqa: ANN401
     return make_part(value, b"\0" * 16)
 
@@ -350,7 +384,7 @@ def receiver() -> dict[str, Any]:
 def vectors() -> Iterator[tuple[str, dict[str, Any]]]:
     """Every vector by name."""
     book = parse_schema_book(schema_files())
-    for name, expect, step, made, held in (*_routing(book), *_opening(book)):
+    for name, expect, step, made, held in (*_routing(book), *_opening(book), *_judging(book)):
         document, body = made.seal()
         yield (
             f"{step.lower()}-{name}",
