@@ -20,7 +20,8 @@ from typing import TYPE_CHECKING, Any, Final
 from exchange.core import wire
 from exchange.core.agreements import read_agreement
 from exchange.core.errors import LocalError, PeerError
-from tests.simulation.host import CommitFault, DiedError, Host, Stage, Trap
+from tests.simulation.disk import CommitFault, Trap
+from tests.simulation.host import DiedError, Host, Stage
 from tests.simulation.limits import narrow_limits
 from tests.simulation.loop import run_virtually
 from tests.simulation.mischief import Mischief
@@ -99,11 +100,12 @@ class _History:
     async def run(self) -> World:
         """Prepare the disks, start everybody, let it happen, let it end."""
         loop, world = asyncio.get_running_loop(), self.world
+        plan = sorted(self._plan(), key=lambda item: item[0])
         for host in world.hosts.values():
             await host.install(self._documents(host))
         for host in world.hosts.values():
             await host.start()
-        for moment, action in sorted(self._plan(), key=lambda item: item[0]):
+        for moment, action in plan:
             await asyncio.sleep(max(0.0, moment - loop.time()))
             self._spawn(action)
         await asyncio.sleep(max(0.0, self.length - loop.time()))
@@ -225,6 +227,8 @@ class _History:
             yield moment, self._draw_death(rng.choice(hosts))
         for moment in times(0, 0, 1, 2):
             yield moment, self._draw_partition(hosts)
+        if rng.random() < 0.3:
+            yield self._cut_from_the_start(rng.sample(rng.choice(world.pacts).indexes, 2))
         if world.stage.speed >= 1000 and rng.random() < 0.5:
             yield self._draw_silence(rng.sample(rng.choice(world.pacts).indexes, 2))
         for moment in times(0, 0, 1, 2):
@@ -267,6 +271,17 @@ class _History:
                     self.world.network.set_cut(*pair, cut=False)
 
         return act
+
+    def _cut_from_the_start(self, indexes: Sequence[int]) -> tuple[float, Action]:
+        """Two nodes cannot reach each other before they know each other's prekeys: what is submitted waits unsealed."""
+        one, other = (person(index).node for index in indexes)
+        self.world.network.set_cut(one, other, cut=True)
+
+        async def act() -> None:
+            if not self.quiet:
+                self.world.network.set_cut(one, other, cut=False)
+
+        return self.rng.uniform(0, self.length), act
 
     def _draw_silence(self, indexes: Sequence[int]) -> tuple[float, Action]:
         """Two nodes do not reach each other for so many days that envelopes expire, or messages are given back."""

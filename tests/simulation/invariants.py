@@ -11,133 +11,24 @@ Length: the sentences about one world are read together.
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from exchange.adapters.sqlite import load_queries
-from exchange.core.answers import Outcome, claimed_sender, verify_answers
-from exchange.core.audit import Event, advance, is_back_dated, parse_leaf
+from exchange.core.answers import Outcome
+from exchange.core.audit import Event, advance, is_back_dated
 from exchange.core.checkpoint import parse_checkpoint
 from exchange.core.delivery import DELIVERED, OPEN, Status
-from exchange.core.envelope import parse_envelope
-from exchange.core.keys import read_card
 from exchange.core.merkle import Frontier, hash_leaf
 from exchange.core.relay import TRANSIENT
-from exchange.core.wire import DocumentType, parse_signed_document
-from exchange.node.records import incoming_from_row, outgoing_from_row, window_from_row
 from tests.schemas.samples import book
+from tests.simulation.books import Books, Evidence, name_of, read_books
 from tests.simulation.drafts import CANARY_FORMS
 from tests.simulation.people import QUOTA
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from exchange.core.answers import AnswerItem
-    from exchange.core.audit import Leaf
-    from exchange.core.delivery import Window
-    from exchange.core.envelope import Core
-    from exchange.node.records import IncomingRow, OutgoingRow
-    from tests.simulation.host import Host
     from tests.simulation.world import World
-
-
-@dataclass
-class Books:
-    """What one node has stored, read."""
-
-    host: Host
-    outgoing: dict[tuple[str, str], OutgoingRow]
-    incoming: dict[tuple[str, str], list[IncomingRow]]
-    windows: dict[str, Window]
-    leaves: list[Leaf]
-    envelopes: dict[str, Core]  # by digest
-    answers: list[tuple[str, AnswerItem]]  # by whom
-    idle_answers: int  # documents of others that answer nothing which this node sent
-
-    @property
-    def id(self) -> str:
-        """Whose they are."""
-        return self.host.id
-
-    def delivered(self, peer: str, ident: str) -> list[IncomingRow]:
-        """The attempts of a message that this node accepted."""
-        return [row for row in self.incoming.get((peer, ident), ()) if row.record.status in DELIVERED]
-
-    def leaves_about(self, digest: str | None, *events: Event) -> list[Leaf]:
-        """Log entries of these kinds about an envelope."""
-        return [leaf for leaf in self.leaves if leaf.subject == digest and leaf.event in events]
-
-
-def _read(host: Host) -> Books:
-    queries, connection = load_queries(), host.connection
-    outgoing = [outgoing_from_row(row) for row in connection.execute(queries["all_outgoing"])]
-    incoming: dict[tuple[str, str], list[IncomingRow]] = {}
-    for raw in connection.execute(queries["all_incoming"]):
-        row = incoming_from_row(raw)
-        incoming.setdefault((row.record.peer, row.record.id), []).append(row)
-    envelopes = {
-        digest: parse_envelope(document, body).core
-        for digest, _, document, body, _ in connection.execute(queries["all_envelopes"])
-        if body
-    }
-    cards = {}
-    for *_, data in connection.execute(queries["documents"], (DocumentType.CARD,)):
-        card = read_card(parse_signed_document(data))
-        cards[card.node] = card
-    stored = {digest for digest, *_ in connection.execute(queries["all_envelopes"])}
-    answers: list[tuple[str, AnswerItem]] = []
-    idle = 0
-    for peer, data in connection.execute("SELECT peer, bytes FROM answers"):
-        document = parse_signed_document(data, DocumentType.ANSWERS)
-        sender = claimed_sender(document)
-        other = host.id if sender != host.id else peer
-        items = verify_answers(document, cards[sender], other).items
-        answers += [(sender, item) for item in items]
-        idle += sender != host.id and not any(item.digest in stored for item in items)
-    return Books(
-        host=host,
-        outgoing={(row.record.peer, row.record.id): row for row in outgoing},
-        incoming=incoming,
-        windows={row[0]: window_from_row(row) for row in connection.execute(queries["windows"])},
-        leaves=[parse_leaf(leaf) for _, leaf in connection.execute(queries["leaves"], (0, 10**9))],
-        envelopes=envelopes,
-        answers=answers,
-        idle_answers=idle,
-    )
-
-
-@dataclass
-class Evidence:
-    """A world and its books."""
-
-    world: World
-    books: dict[str, Books]
-
-    def pairs(self) -> Iterator[tuple[Books, Books]]:
-        """(sender, receiver), both honest."""
-        for sender, receiver in self.world.honest_pairs():
-            yield self.books[sender.id], self.books[receiver.id]
-
-    def sent(self) -> Iterator[tuple[Books, Books, OutgoingRow]]:
-        """Every message between honest nodes, at its sender."""
-        for sender, receiver in self.pairs():
-            for (peer, _), row in sender.outgoing.items():
-                if peer == receiver.id:
-                    yield sender, receiver, row
-
-    def taken(self) -> Iterator[tuple[Books, Books, IncomingRow]]:
-        """Every accepted message between honest nodes, at its receiver."""
-        for sender, receiver in self.pairs():
-            for peer, ident in receiver.incoming:
-                if peer == sender.id:
-                    for row in receiver.delivered(peer, ident):
-                        yield sender, receiver, row
-
-
-def _name(books: Books, row: OutgoingRow | IncomingRow) -> str:
-    record = row.record
-    return f"{books.id}: message {record.id[:8]} with {record.peer} ({record.status}, {record.code})"
-
 
 # -- the sentences ---------------------------------------------------------------------------------
 
@@ -151,11 +42,11 @@ def everything_submitted_ends(evidence: Evidence) -> Iterator[str]:
     """What was submitted is in the end accepted, refused with a code, or returned with a code."""
     for sender, _, row in evidence.sent():
         if row.record.status in OPEN:
-            yield f"{_name(sender, row)} has not ended"
+            yield f"{name_of(sender, row)} has not ended"
         if row.record.status not in DELIVERED and row.record.code is None:
-            yield f"{_name(sender, row)} ended without a code"
+            yield f"{name_of(sender, row)} ended without a code"
         if row.record.code in TRANSIENT - {"agreement.unknown"}:
-            yield f"{_name(sender, row)} ended by a code that ends nothing"
+            yield f"{name_of(sender, row)} ended by a code that ends nothing"
 
 
 def nothing_submitted_is_lost(evidence: Evidence) -> Iterator[str]:
@@ -173,14 +64,14 @@ def both_sides_agree(evidence: Evidence) -> Iterator[str]:
         record = row.record
         delivered = receiver.delivered(sender.id, record.id)
         if (record.status in DELIVERED) is not bool(delivered):
-            yield f"{_name(sender, row)} is {[item.record.status for item in delivered]} at its receiver"
+            yield f"{name_of(sender, row)} is {[item.record.status for item in delivered]} at its receiver"
         if record.status is Status.REFUSED and record.log_index is not None:
             theirs = [item.record for item in receiver.incoming.get((sender.id, record.id), ())]
             if not any((item.digest, item.code) == (record.digest, record.code) for item in theirs):
-                yield f"{_name(sender, row)} was refused otherwise: {[item.code for item in theirs]}"
+                yield f"{name_of(sender, row)} was refused otherwise: {[item.code for item in theirs]}"
     for sender, receiver, taken in evidence.taken():
         if (receiver.id, taken.record.id) not in sender.outgoing:
-            yield f"{_name(receiver, taken)} is unknown to its sender"
+            yield f"{name_of(receiver, taken)} is unknown to its sender"
 
 
 def replies_are_seen(evidence: Evidence) -> Iterator[str]:
@@ -190,7 +81,7 @@ def replies_are_seen(evidence: Evidence) -> Iterator[str]:
         answered: Any = statement.header()["in_reply_to"] if statement else None
         written = receiver.outgoing.get((sender.id, answered))
         if written is not None and written.record.status is not Status.ANSWERED:
-            yield f"{_name(receiver, written)} was answered"
+            yield f"{name_of(receiver, written)} was answered"
         read = [item.record.status for item in sender.delivered(receiver.id, answered)] if answered else []
         if read and read != [Status.ANSWERED]:
             yield f"{sender.id}: message {answered[:8]} is {read} where it was answered"
@@ -203,14 +94,14 @@ def evidence_arrives(evidence: Evidence) -> Iterator[str]:
         there = sender.host.connection.execute(query, (receiver.id, row.record.id, "out")).fetchall()
         here = receiver.host.connection.execute(query, (sender.id, row.record.id, "in")).fetchall()
         if sorted(h for h, _ in there) != sorted(h for h, _ in here):
-            yield f"{_name(receiver, row)} has other files than were sent"
+            yield f"{name_of(receiver, row)} has other files than were sent"
         if not all(whole for _, whole in (*there, *here)) or not all(h in receiver.host.blobs for h, _ in here):
-            yield f"{_name(receiver, row)} waits for files"
+            yield f"{name_of(receiver, row)} waits for files"
         ours = sender.outgoing.get((receiver.id, row.record.id))
         if here and (row.record.has_blobs or row.record.status is Status.ACCEPTED):
-            yield f"{_name(receiver, row)} is not complete"
+            yield f"{name_of(receiver, row)} is not complete"
         if here and ours is not None and ours.record.status is Status.ACCEPTED:
-            yield f"{_name(sender, ours)} is not complete at its sender"
+            yield f"{name_of(sender, ours)} is not complete at its sender"
 
 
 def nothing_takes_effect_twice(evidence: Evidence) -> Iterator[str]:
@@ -218,9 +109,9 @@ def nothing_takes_effect_twice(evidence: Evidence) -> Iterator[str]:
     for _, receiver, row in evidence.taken():
         record = row.record
         if len(receiver.delivered(record.peer, record.id)) > 1:
-            yield f"{_name(receiver, row)} was accepted in two attempts"
+            yield f"{name_of(receiver, row)} was accepted in two attempts"
         if len(receiver.leaves_about(record.digest, Event.RECEIVED)) != 1:
-            yield f"{_name(receiver, row)} has not one entry of its arrival"
+            yield f"{name_of(receiver, row)} has not one entry of its arrival"
     for key, count in evidence.world.stage.received.items():
         if count > 1:
             yield f"{key} was told {count} times"
@@ -252,7 +143,7 @@ def replies_come_after(evidence: Evidence) -> Iterator[str]:
                 continue
             theirs = _arrival(receiver, sender.id, other)
             if theirs is None or mine is None or theirs >= mine:
-                yield f"{_name(receiver, row)} came before {other[:8]}"
+                yield f"{name_of(receiver, row)} came before {other[:8]}"
 
 
 def _arrival(books: Books, peer: str, ident: str) -> int | None:
@@ -278,7 +169,7 @@ def no_reference_is_missed(evidence: Evidence) -> Iterator[str]:
         known = before | {ident for peer, ident in receiver.outgoing if peer == sender.id}
         references = spoken.get((sender.host.id, record.id))
         if references is not None and known.issuperset(references):
-            yield f"{_name(sender, row)} speaks of nothing unknown"
+            yield f"{name_of(sender, row)} speaks of nothing unknown"
 
 
 def every_change_has_one_entry(evidence: Evidence) -> Iterator[str]:
@@ -287,28 +178,28 @@ def every_change_has_one_entry(evidence: Evidence) -> Iterator[str]:
         record = row.record
         events = [leaf.event for leaf in sender.leaves_about(record.digest, *Event)] if record.digest else []
         if record.digest and events.count(Event.SEALED) != 1:
-            yield f"{_name(sender, row)} has not one entry of its sealing"
+            yield f"{name_of(sender, row)} has not one entry of its sealing"
         receipts = events.count(Event.DELIVERED)
         if receipts > 1 or events.count(Event.COMPLETED) > 1 or events.count(Event.REFUSED_BY_PEER) > 1:
-            yield f"{_name(sender, row)} was receipted twice"
+            yield f"{name_of(sender, row)} was receipted twice"
         if (
             record.status in DELIVERED
             and record.log_index is not None
             and not receipts
             and Event.COMPLETED not in events
         ):
-            yield f"{_name(sender, row)} has a receipt without an entry"
+            yield f"{name_of(sender, row)} has a receipt without an entry"
         if record.status not in DELIVERED and not {Event.REFUSED_BY_PEER, Event.RETURNED} & {*events}:
             returned = [leaf for leaf in sender.leaves if leaf.event is Event.RETURNED and leaf.subject is None]
             if record.digest or not returned:
-                yield f"{_name(sender, row)} ended without an entry"
+                yield f"{name_of(sender, row)} ended without an entry"
     for books in evidence.books.values():
         for rows in books.incoming.values():
             for taken in rows:
                 judged = books.leaves_about(taken.record.digest, Event.RECEIVED, Event.REFUSED)
                 expected = 0 if taken.record.status is Status.HELD else 1
                 if len(judged) != expected or len(books.leaves_about(taken.record.digest, Event.HELD)) > 1:
-                    yield f"{_name(books, taken)} has {len(judged)} entries of its judgement"
+                    yield f"{name_of(books, taken)} has {len(judged)} entries of its judgement"
 
 
 def logs_match(evidence: Evidence) -> Iterator[str]:
@@ -319,10 +210,10 @@ def logs_match(evidence: Evidence) -> Iterator[str]:
         ours = [(leaf.peer, leaf.commitment, leaf.agreement, leaf.clause) for leaf in sealed]
         theirs = [(receiver.id, leaf.commitment, leaf.agreement, leaf.clause) for leaf in received]
         if ours != theirs or len(ours) != 1 or ours[0][1] is None:
-            yield f"{_name(receiver, row)}: sealed {ours}, received {theirs}"
+            yield f"{name_of(receiver, row)}: sealed {ours}, received {theirs}"
         statement = evidence.world.opened.get((receiver.host.id, sender.id, row.record.id))
         if statement is not None and received and statement.parts[0].digest != received[0].commitment:
-            yield f"{_name(receiver, row)} has the commitment of another message"
+            yield f"{name_of(receiver, row)} has the commitment of another message"
 
 
 def accepted_messages_can_be_read(evidence: Evidence) -> Iterator[str]:
@@ -331,7 +222,7 @@ def accepted_messages_can_be_read(evidence: Evidence) -> Iterator[str]:
     for sender, receiver, row in evidence.taken():
         statement = evidence.world.opened.get((receiver.host.id, sender.id, row.record.id))
         if statement is None:
-            yield f"{_name(receiver, row)} cannot be read"
+            yield f"{name_of(receiver, row)} cannot be read"
             continue
         header: Any = statement.header()
         content: Any = written.get((sender.host.id, row.record.id))
@@ -340,9 +231,9 @@ def accepted_messages_can_be_read(evidence: Evidence) -> Iterator[str]:
         expected = dict(book().split(header["schema"], content))
         for name, part in zip(header["parts"], statement.parts[1:], strict=True):
             if name != "attachments" and part.text is not None and part.value(name) != expected[name]:
-                yield f"{_name(receiver, row)} says something else in {name}"
+                yield f"{name_of(receiver, row)} says something else in {name}"
             if part.text is None and (name, part.clause) != ("identity", "names"):
-                yield f"{_name(receiver, row)} lacks {name}"
+                yield f"{name_of(receiver, row)} lacks {name}"
 
 
 def agreements_rule(evidence: Evidence) -> Iterator[str]:
@@ -351,7 +242,7 @@ def agreements_rule(evidence: Evidence) -> Iterator[str]:
         core = receiver.envelopes[row.record.digest]
         agreement = evidence.world.agreements.get(core.agreement.digest)
         if agreement is None or not agreement.names(sender.id, receiver.id) or not agreement.is_in_force(core.created):
-            yield f"{_name(receiver, row)} had no agreement in force"
+            yield f"{name_of(receiver, row)} had no agreement in force"
             continue
         statement = evidence.world.opened.get((receiver.host.id, sender.id, row.record.id))
         if statement is None:
@@ -359,7 +250,7 @@ def agreements_rule(evidence: Evidence) -> Iterator[str]:
         header: Any = statement.header()
         clause = next((item for item in agreement.clauses if item.id == statement.clause), None)
         if clause is None or header["kind"] not in clause.kinds or row.record.clause != clause.id:
-            yield f"{_name(receiver, row)} was permitted by no clause"
+            yield f"{name_of(receiver, row)} was permitted by no clause"
 
 
 def quotas_hold(evidence: Evidence) -> Iterator[str]:
@@ -448,6 +339,21 @@ def repeats_cost_nothing(evidence: Evidence) -> Iterator[str]:
             yield f"{books.id}: {books.idle_answers} stored answers about nothing that it sent"
 
 
+def nodes_rest(evidence: Evidence) -> Iterator[str]:
+    """A node makes no more requests to another than it has things to say, with a few repeats, and waits to end."""
+    stage = evidence.world.stage
+    ended = float(stage.history[-1].split()[0])
+    starts = Counter(line.split()[1] for line in stage.history if line.endswith(" start"))
+    for sender, receiver in evidence.pairs():
+        asked = evidence.world.network.asked[sender.id, receiver.id]
+        voids = [leaf for leaf in sender.leaves if leaf.peer == receiver.id and leaf.event is Event.VOID_SENT]
+        sealed = [core for core in sender.envelopes.values() if core.recipient == receiver.id]
+        files = sum(len(core.blobs) for core in sealed)
+        occasions = len(voids) + len(sealed) + files + starts[sender.id] + starts[receiver.id] + ended / 30
+        if asked > 40 + 6 * occasions:  # twice what the most restless of a hundred histories made
+            yield f"{sender.id} asked {receiver.id} {asked} times on {occasions:.0f} occasions"
+
+
 def it_ends_in_time(evidence: Evidence) -> Iterator[str]:
     """Once the faults have stopped, everything between honest nodes comes to its end within a bounded time."""
     if evidence.world.settled_after is None:
@@ -477,12 +383,13 @@ SENTENCES: Final[tuple[Callable[[Evidence], Iterator[str]], ...]] = (
     verification_finds_nothing,
     nothing_is_in_clear,
     repeats_cost_nothing,
+    nodes_rest,
 )
 
 
 def check(world: World) -> list[str]:
     """Every breach, with the sentence that it breaks."""
-    evidence = Evidence(world, {host.id: _read(host) for host in world.honest})
+    evidence = Evidence(world, {host.id: read_books(host) for host in world.honest})
     breaches: list[str] = []
     for sentence in SENTENCES:
         breaches += [f"{sentence.__doc__} -- {breach}" for breach in sentence(evidence)]

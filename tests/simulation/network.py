@@ -8,6 +8,7 @@ second answer reaches nobody.
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
@@ -66,6 +67,7 @@ class Network:
     weather: Weather = CALM
     cut: dict[frozenset[str], int] = field(default_factory=dict)  # pairs that cannot reach each other, counted
     twist: Twist | None = None  # what the misbehaving node makes of its answers
+    asked: Counter[tuple[str, str]] = field(default_factory=Counter)  # requests from one to another
     evil_sent: list[tuple[NodeId, bytes]] = field(default_factory=list)  # its batches, to be sent again
     _doubles: set[asyncio.Task[None]] = field(default_factory=set)
 
@@ -80,6 +82,7 @@ class Network:
 
     async def ask(self, source: NodeId, target: NodeId, request: Request) -> bytes:
         """One request and its answer. Raises ``PeerError`` as ``adapters.http_client`` does."""
+        self.asked[source, target] += 1
         if any(form in request.data for form in CANARY_FORMS):
             self.stage.faults.append(f"{source} sent in clear to {target}")
         if source == self.evil and request.kind == "batch":

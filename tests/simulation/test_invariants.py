@@ -159,6 +159,11 @@ def _logged_twice(world: World) -> None:
     _change(world, query)
 
 
+def _restless(world: World) -> None:
+    for one, other in world.honest_pairs():
+        world.network.asked[one.id, other.id] += 10_000
+
+
 BREACHES: Final[dict[str, Callable[[World], None]]] = {
     "nothing_unplanned": _fault,
     "it_ends_in_time": _unsettled,
@@ -182,6 +187,7 @@ BREACHES: Final[dict[str, Callable[[World], None]]] = {
     "verification_finds_nothing": _found,
     "nothing_is_in_clear": _in_clear,
     "repeats_cost_nothing": _logged_twice,
+    "nodes_rest": _restless,
 }
 
 
