@@ -100,7 +100,7 @@ def test_a_history_does_not_depend_on_its_process() -> None:
 @pytest.mark.slow
 def test_histories_meet_what_they_are_made_for() -> None:
     """A handful of histories has seen every end of a message, every fault of a process and every repeat."""
-    seen: Counter[str] = sum((run_seed(seed).counts() for seed in range(40)), start=run_seed(40).counts())
+    seen: Counter[str] = sum((run_seed(seed).counts() for seed in range(60)), start=run_seed(60).counts())
     expected = {
         "accepted", "answered", "complete", "refused", "expired",
         "held", "sealed again", "void_sent", "void_refused", "equivocation", "clock_step", "prekey_destroyed",

@@ -5,6 +5,8 @@ Rules:
 2. Keys follow from fixed seeds; the KEM and ML-DSA draw randomness, so the bytes differ each time they are made. They
    are made when the format changes, and kept.
 3. What a receiver must hold (cards, agreement, clock, prekey) is in the vector; nothing else is needed.
+
+Length: every step R1-R20 has its own way to be wrong, and they are read in the order of the steps.
 """
 
 from __future__ import annotations
