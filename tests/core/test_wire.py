@@ -31,6 +31,26 @@ VALUES: st.SearchStrategy[JsonValue] = st.recursive(
     max_leaves=12,
 )
 
+PIECES = [
+    b'"',
+    b"\\",
+    b"{",
+    b"}",
+    b"[",
+    b"]",
+    b",",
+    b":",
+    b"0",
+    b"-",
+    b".",
+    b"e",
+    b" ",
+    b"\\u0061",
+    b'"a":1,',
+    b"\xc3",
+    b"9" * 20,
+]
+
 
 def parse(text: bytes, max_bytes: int = 10_000, max_depth: int = 32) -> JsonValue:
     return wire.parse_json(text, max_bytes=max_bytes, max_depth=max_depth)
@@ -54,6 +74,25 @@ def test_json_round_trip(value: JsonValue) -> None:
     read = parse(written, max_bytes=len(written))
     assert read == value
     assert wire.encode_json(read) == written
+
+
+@given(VALUES, st.data())
+def test_json_quick_and_strict_readers_agree(value: JsonValue, data: st.DataObject) -> None:
+    """What the quick reader takes the strict one takes, as the same value; a text changed anywhere is no exception."""
+    written = bytearray(wire.encode_json(value))
+    for _ in range(data.draw(st.integers(0, 3))):
+        at = data.draw(st.integers(0, len(written) - 1))
+        written[at : at + data.draw(st.integers(0, 2))] = data.draw(st.sampled_from(PIECES))
+    text = bytes(written)
+    try:
+        strict: object = wire._parse_slowly(text, 32)  # noqa: SLF001 - the judge of the other reader
+    except PeerError as error:
+        strict = error.code
+    try:
+        read: object = parse(text)
+    except PeerError as error:
+        read = error.code
+    assert repr(read) == repr(strict)  # 1 and 1.0 and True differ here
 
 
 @given(VALUES, st.integers(0, 5))
