@@ -179,7 +179,7 @@ def verify() -> int:
 
 def _keyring(said: Settings, home: Home, config: Config) -> Keyring | None:
     """The keys, where the passphrase is at hand without asking."""
-    from exchange.cli.wiring import unlock_home
+    from exchange.cli.unlock import unlock_home
 
     if passphrase_source(said, config)[1] is None:
         return None

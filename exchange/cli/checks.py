@@ -87,7 +87,7 @@ def check_running(health: dict[str, Any] | None) -> Check:
 def check_passphrase(said: Settings, home: Home, config: Config) -> Check:
     """Whether the node can be started without a person, and whether the passphrase at hand is the right one."""
     from exchange.cli.documents import is_private
-    from exchange.cli.wiring import unlock_home
+    from exchange.cli.unlock import unlock_home
 
     source, path = passphrase_source(said, config)
     if path is None:

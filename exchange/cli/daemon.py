@@ -18,13 +18,18 @@ def node() -> None:
 @common
 def run() -> int:
     """The daemon: prints one line of JSON when it is ready; SIGTERM ends it in order."""
-    from exchange.cli import session, wiring
-
     said = settings()
     home, config = said.open_home()
     output.banner(said, err=True)
-    home.lock().release()  # a second daemon is told before it is asked for a passphrase
-    return session.run(wiring.run_node(home, read_passphrase(said, config)))
+    with home.lock():  # a second daemon is told before it is asked for a passphrase
+        passphrase = read_passphrase(said, config)
+        from exchange.cli import unlock
+
+        unlock.close_memory()
+        unlocking = unlock.unlock_beside(home, passphrase)
+        from exchange.cli import session, wiring  # a third of a second, while the passphrase is worked on
+
+        return session.run(wiring.run_node(home, unlocking))
 
 
 @node.command("status")

@@ -4,22 +4,19 @@ Rules:
 1. Whoever opens a home holds its lock first and gives it back last.
 2. The ready line is printed when peers and officers can be served, not before.
 3. SIGTERM and SIGINT drain: no new requests, those that are here are answered, then the files are closed.
-4. No memory of this process reaches a disk: no core dump, no other process of the user may look into it.
 """
 
 from __future__ import annotations
 
 import asyncio
-import ctypes
 import json
 import os
-import resource
 import signal
 import sys
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 import structlog
 
@@ -29,11 +26,11 @@ from exchange.adapters.control import ControlServer
 from exchange.adapters.files import schema_files
 from exchange.adapters.http_client import HttpPeers
 from exchange.adapters.http_server import Limits, make_app, serve
-from exchange.adapters.keyring import Keyring, unlock_secrets
 from exchange.adapters.sqlite import SqliteStore
 from exchange.adapters.system import SystemClock
 from exchange.adapters.tls import server_context, spki_pin
 from exchange.cli.logs import EXIT_CODES, log_loop_faults, setup_logs
+from exchange.cli.unlock import unlock_home
 from exchange.core.checkpoint import Origin, log_keys
 from exchange.core.errors import IntegrityError, LocalError
 from exchange.core.schemas import SchemaBook, parse_schema_book
@@ -42,12 +39,13 @@ from exchange.node.node import Node, Outside, is_training
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
+    from concurrent.futures import Future
 
     from exchange.adapters.home import Home
+    from exchange.adapters.keyring import Keyring
     from exchange.core.delivery import Status
     from exchange.core.wire import NodeId
 
-PR_SET_DUMPABLE: Final = 4  # prctl(2)
 _log = structlog.get_logger("node")
 
 
@@ -76,19 +74,6 @@ class NodeBundle:
     peers: HttpPeers
     node: Node
     desk: Desk
-
-
-def unlock_home(home: Home, passphrase: bytes) -> Keyring:
-    """The node's keys; costs most of a second. Raises ``LocalError`` input.passphrase, node.key."""
-    try:
-        data = home.keyring.read_bytes()
-    except OSError:
-        raise LocalError("node.key", "secrets/keyring.json") from None
-    secrets = unlock_secrets(data, passphrase, "secrets/keyring.json")
-    try:
-        return Keyring(secrets, home.prekey_files(), SystemClock().random)
-    except (KeyError, ValueError):
-        raise LocalError("node.key", "secrets/keyring.json") from None
 
 
 def read_tls_cert(home: Home) -> bytes:
@@ -162,27 +147,20 @@ async def offline_node(home: Home, key: bytes | Keyring, *, require_card: bool =
 # -- the daemon ------------------------------------------------------------------------------------
 
 
-def close_memory() -> None:
-    """No core dump, and no look into this process by another one of the same user."""
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    with suppress(OSError, AttributeError):  # not Linux
-        ctypes.CDLL(None, use_errno=True).prctl(PR_SET_DUMPABLE, 0, 0, 0, 0)
+async def run_node(home: Home, unlocking: Future[Keyring]) -> int:
+    """The daemon, until a signal or a fault ends it; returns the exit code. The caller holds the home's lock.
 
-
-async def run_node(home: Home, passphrase: bytes) -> int:
-    """The daemon, until a signal or a fault ends it; returns the exit code.
-
-    Prints the ready line on standard output. Raises what ``open_node`` raises, and ``LocalError`` node.locked,
-    node.port.
+    ``unlocking`` is ``unlock_beside``'s. Prints the ready line on standard output. Raises what ``open_node`` raises,
+    and ``LocalError`` node.port.
     """
-    close_memory()
-    with home.lock():
-        bundle = await open_node(home, passphrase)
-        setup_logs(bundle.config.log_level, as_json=bundle.config.log_json)
-        try:
-            return await _run(bundle)
-        finally:
-            await bundle.node.stop()
+    schema_book()  # while the passphrase is still being worked on
+    keyring = await asyncio.wrap_future(unlocking)
+    bundle = await open_node(home, keyring)
+    setup_logs(bundle.config.log_level, as_json=bundle.config.log_json)
+    try:
+        return await _run(bundle)
+    finally:
+        await bundle.node.stop()
 
 
 async def _run(bundle: NodeBundle) -> int:

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from exchange.adapters.home import Home
-from exchange.cli.wiring import offline_node, unlock_home
+from exchange.cli.unlock import unlock_home
+from exchange.cli.wiring import offline_node
 from exchange.core.errors import ExchangeError, IntegrityError, LocalError, PeerError
 from exchange.core.evidence import FRAME_BYTES
 from tests.cli import homes
