@@ -126,6 +126,10 @@ SELECT peer, message, direction, len, whole, secret FROM blobs WHERE h = ?;
 SELECT b.h, b.message, b.len FROM blobs b JOIN outgoing o ON o.peer = b.peer AND o.id = b.message
 WHERE b.peer = ? AND b.direction = 'out' AND b.whole = 0 AND o.status IN ('accepted', 'opened', 'answered')
 ORDER BY o.rowid LIMIT ?;
+-- name: blobs_waiting
+SELECT 1 FROM blobs b JOIN outgoing o ON o.peer = b.peer AND o.id = b.message
+WHERE b.peer = ? AND b.direction = 'out' AND b.whole = 0 AND o.status NOT IN ('refused', 'expired', 'recalled')
+LIMIT 1;
 -- name: quotas
 SELECT clause, used FROM quotas WHERE agreement = ? AND sender = ? AND day = ?;
 -- name: prekeys
