@@ -297,6 +297,8 @@ def _settle(incoming: Incoming, now: datetime) -> tuple[Incoming, Effects]:
 
 def _release(state: State, arrived: MessageId | None, now: datetime) -> tuple[State, Effects]:
     """Look at held messages again, after ``arrived`` came or a number was consumed; the settled stay in ``held``."""
+    if not state.held:
+        return state, ()
     effects: list[Effect] = []
     held = [_without(item, arrived) for item in state.held]
     window = state.window

@@ -73,27 +73,26 @@ def compile_schema(schema: JsonObject) -> jsonschema_rs.Draft202012Validator:
 class _Piece:
     """A schema with its references in place, and its validator."""
 
-    __slots__ = ("_validate", "names", "schema", "validator")
+    __slots__ = ("_is_valid", "names", "schema", "validator")
 
     def __init__(self, schema: JsonObject, names: frozenset[str]) -> None:
         self.schema = schema
         self.names = names
         self.validator = compile_schema(schema)
-        self._validate = self.validator.validate
+        self._is_valid = self.validator.is_valid  # a fifth quicker than to be told what is wrong
 
     def refusal(self, value: JsonValue, where: str) -> PeerError | None:
         """None, or the first fault.
 
-        It is returned, not raised here: an exception raised while jsonschema-rs's own is handled would carry that
+        Listed, never raised by jsonschema-rs: an exception of ours raised while its own is handled would carry that
         one, and with it the value, as its context.
         """
-        try:
-            self._validate(value)
-        except jsonschema_rs.ValidationError as error:
-            rule = error.kind.name
-            code = "schema.code" if rule == "enum" and self._is_code(error.schema_path) else "schema.invalid"
-            return PeerError(code, f"{where}{show_place(error.instance_path, self.names)} ({rule})")
-        return None
+        if self._is_valid(value):
+            return None
+        error = next(self.validator.iter_errors(value))
+        rule = error.kind.name
+        code = "schema.code" if rule == "enum" and self._is_code(error.schema_path) else "schema.invalid"
+        return PeerError(code, f"{where}{show_place(error.instance_path, self.names)} ({rule})")
 
     def _is_code(self, schema_path: Sequence[str | int]) -> bool:
         node: Any = self.schema

@@ -266,7 +266,10 @@ class Delivery:
                 await asyncio.sleep(self._back_off(failures))  # it refused: to hear from it is no news
 
     async def _send_blobs(self, peer: NodeId, card: Card) -> bool:
+        queue = self.queues.queue(peer)
+        queue.evidence = False  # before looking: a message that comes meanwhile says so again
         rows = await self.ledger.store.read("blobs_to_send", peer, 16)
+        queue.evidence = queue.evidence or bool(rows or await self.ledger.store.read("blobs_waiting", peer))
         for h, ident, length in rows:
             request = await self.sign_request(peer, "PUT", f"/v1/blobs/{h}", h)
             response = await self.peers.send_blob(card, request, h, length)

@@ -196,8 +196,8 @@ def _put_incoming(tx: Transaction, record: Incoming, context: Context) -> None:
     held = tx.incoming.get((record.peer, record.id), {}).get(record.attempt)
     if held is None:
         leaf = context.leaf or {}
-        row = IncomingRow(record, context.case_id, None, leaf.get("agreement"), leaf.get("commitment"))
-        tx.put_incoming(replace(row, in_reply_to=context.in_reply_to))
+        agreement, commitment = leaf.get("agreement"), leaf.get("commitment")
+        tx.put_incoming(IncomingRow(record, context.case_id, None, agreement, commitment, context.in_reply_to))
     else:
         tx.put_incoming(replace(held, record=record))
 

@@ -42,6 +42,7 @@ class PeerQueue:
     parked: list[Item] = field(default_factory=list)
     deferrals: int = 0  # rounds in which the peer deferred and answered nothing
     retry_at: float = 0.0  # by the loop's time: when the parked are tried again
+    evidence: bool = True  # some message has files that the peer may not have yet
     unsealed: bool = True
     wants_prekeys: bool = True
 
@@ -165,6 +166,10 @@ class Queues:
         """Forget an item after its commit."""
         self.queue(peer).drop(digest)
 
+    def has_evidence(self, peer: NodeId) -> None:
+        """A message with files was queued for this peer."""
+        self.queue(peer).evidence = True
+
     def wake_sealing(self, peer: NodeId) -> None:
         """An unsealed message of this peer may be sealed now."""
         queue = self.queue(peer)
@@ -186,7 +191,9 @@ class Queues:
     def notify(self, kind: str, peer: NodeId, message: str, status: Status | None) -> None:
         """Tell whoever waits."""
         if status is not None:
-            self.queue(peer).blobs.set()  # its evidence may go now
+            queue = self.queue(peer)
+            if queue.evidence:
+                queue.blobs.set()  # its evidence may go now
             for call in tuple(self._listeners.get((peer, message), ())):
                 call(status)
         if self.on_news is not None:

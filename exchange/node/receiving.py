@@ -11,8 +11,9 @@ Rules:
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from exchange.core import wire
 from exchange.core.answers import AnswerItem, Outcome, Void, claimed_sender, verify_void
@@ -38,6 +39,8 @@ if TYPE_CHECKING:
     from exchange.node.queues import Queues
     from exchange.node.registry import Registry
     from exchange.ports import Blobs, Clock
+
+PACE: Final = 8  # items of a batch between two looks at the sockets: the next batch comes in while this one is judged
 
 
 @dataclass(slots=True)
@@ -126,7 +129,9 @@ class Receiver:
             reply.deferred += [(item.digest, "relay.busy") for item in items]
             return
         await tx.load_incoming(peer, [item.core.id for item in items if isinstance(item, SignedEnvelope)])
-        for item in items:
+        for index, item in enumerate(items):
+            if index % PACE == 0:
+                await asyncio.sleep(0)
             if isinstance(item, Void):
                 await self._take_void(tx, item, reply)
             elif not await self._answer_repeat(tx, item, reply):

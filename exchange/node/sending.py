@@ -156,6 +156,7 @@ class Sender:
         state = await step(tx, self.queues, state, Submitted(draft.id, tx.now), context)
         for blob in () if ATTACHMENTS in plan.withheld else draft.blobs:
             tx.changes.add("put_blob", blob.h, peer, draft.id, "out", blob.length, 0, None)
+            tx.after.append(lambda: self.queues.has_evidence(peer))
         if plan.agreement is not None:
             blobs = () if ATTACHMENTS in plan.withheld else draft.blobs
             await self._seal(tx, state, Sealing(draft.read, blobs, statement, plan.agreement, actor))
