@@ -173,9 +173,9 @@ def show_card(card: JsonObject) -> None:
     show_fingerprint(str(card["fingerprint"]))
 
 
-def show_fingerprint(digest: str) -> None:
+def show_fingerprint(digest: str, which: str = "") -> None:
     """What two people compare by voice."""
-    output.line("fingerprint of the authority (compare it by voice):")
+    output.line(f"fingerprint of the authority {which}(compare it by voice):")
     for row in output.fingerprint(digest).splitlines():
         output.line(f"    {row}")
 
@@ -210,6 +210,8 @@ def show_agreement(agreement: Agreement, facts: JsonObject) -> None:
             ("digest", agreement.digest),
         ]
     )
+    for party in agreement.parties:
+        show_fingerprint(party.authority, f"that signs for {party.node} ")
     for clause in agreement.clauses:
         output.line()
         output.paragraph(f"{clause.id}: {output.text_of(dict(clause.text))}")

@@ -205,8 +205,8 @@ def _with_authority(document: UnverifiedDocument, authority: Authority) -> Unver
     return document
 
 
-def sign_document(signer: AuthorityKeys, data: bytes) -> bytes:
-    """Sign a card or an agreement with every key that is here and has not signed yet.
+def document_to_sign(signer: AuthorityKeys, data: bytes) -> UnverifiedDocument:
+    """A card or an agreement as this authority, whose keys are not needed yet, would sign it.
 
     Raises ``PeerError``: wire.*, key.wrong_network, agreement.not_party, card.chain where the card is of another
     country or names another authority, and whatever reading the document raises.
@@ -230,6 +230,15 @@ def sign_document(signer: AuthorityKeys, data: bytes) -> bytes:
             raise PeerError("agreement.not_party", "agreement.parties")
     else:
         raise PeerError("wire.wrong_type", "document.payloadType")
+    return document
+
+
+def sign_document(signer: AuthorityKeys, data: bytes) -> bytes:
+    """Sign a card or an agreement with every key that is here and has not signed yet.
+
+    Raises what ``document_to_sign`` raises.
+    """
+    document = document_to_sign(signer, data)
     signed = {signature.keyid for signature in document.signatures}
     fresh = [
         key.signature(document.payload_type, document.payload) for key in signer.keys if key.public.id not in signed

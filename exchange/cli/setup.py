@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -192,9 +193,11 @@ def sign_file(file: str, out: str | None) -> int:
 
     said = settings()
     folder = said.home_path()
-    said.network = provision.load_authority(folder).network
+    holder = provision.load_authority(folder)
+    said.network = holder.network
     data = read_input(file, wire.MAX_DOCUMENT_BYTES)
-    before = provision.parse_draft(data)
+    before = provision.document_to_sign(holder, data)
+    _show_first(said, before)
     signed = provision.sign_document(provision.unlock_authority(folder, read_passphrase(said, None)), data)
     path = _write_signed(Path(file), None if out is None else Path(out), signed, was_draft=not before.signatures)
     return _tell_signed(said, path, wire.parse_signed_document(signed))
@@ -216,26 +219,47 @@ def _write_signed(source: Path, target: Path | None, data: bytes, *, was_draft: 
     return target
 
 
-def _tell_signed(said: Settings, path: Path, document: UnverifiedDocument) -> int:
-    """What was signed, so that whoever signed sees it."""
+def _show_first(said: Settings, document: UnverifiedDocument) -> None:
+    """At a terminal nobody signs what was not on the screen. Raises input.declined."""
+    if said.as_json or not sys.stdin.isatty():
+        return
+    output.banner(said)
+    _show(document, _facts(document)[1])
+    if not click.confirm("Sign this?", err=True):
+        raise LocalError("input.declined")
+
+
+def _facts(document: UnverifiedDocument) -> tuple[str, JsonObject]:
     from exchange.cli import documents
     from exchange.core.agreements import read_agreement
     from exchange.core.keys import read_card
     from exchange.core.wire import DocumentType
 
-    count = len(document.signatures)
-    is_card = document.payload_type == DocumentType.CARD
-    if is_card:
-        facts = documents.card_to_json(read_card(document), count)
-    else:
-        facts = documents.agreement_to_json(read_agreement(document), count)
-    if said.as_json:
-        output.emit_json(said, {"ok": True, "file": str(path), "type": "card" if is_card else "agreement", **facts})
-        return 0
-    output.banner(said)
-    output.line(f"Signed: {path} ({count} signature{'s' * (count != 1)})")
-    if is_card:
+    if document.payload_type == DocumentType.CARD:
+        return "card", documents.card_to_json(read_card(document), len(document.signatures))
+    return "agreement", documents.agreement_to_json(read_agreement(document), len(document.signatures))
+
+
+def _show(document: UnverifiedDocument, facts: JsonObject) -> None:
+    from exchange.cli import documents
+    from exchange.core.agreements import read_agreement
+    from exchange.core.wire import DocumentType
+
+    if document.payload_type == DocumentType.CARD:
         documents.show_card(facts)
     else:
         documents.show_agreement(read_agreement(document), facts)
+
+
+def _tell_signed(said: Settings, path: Path, document: UnverifiedDocument) -> int:
+    """What was signed, so that whoever signed sees it."""
+    kind, facts = _facts(document)
+    count = len(document.signatures)
+    if said.as_json:
+        output.emit_json(said, {"ok": True, "file": str(path), "type": kind, **facts})
+        return 0
+    output.banner(said)
+    output.line(f"Signed: {path} ({count} signature{'s' * (count != 1)})")
+    if not sys.stdin.isatty():  # at a terminal it was shown before
+        _show(document, facts)
     return 0

@@ -239,6 +239,7 @@ CODES: dict[str, Code] = {
     "input.compare": _local(
         "nobody compared the fingerprint", "compare it by voice, then answer yes or give it with --fingerprint"
     ),
+    "input.declined": _local("it was not confirmed; nothing was signed", "correct the draft, or sign it after all"),
     "input.fingerprint": _peer(
         "the fingerprint is not the one given", "do not install; compare it by voice with the other authority"
     ),

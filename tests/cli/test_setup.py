@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import io
 import json
 import stat
+import sys
 from typing import TYPE_CHECKING
 
 import pytest
 
-from exchange.cli import provision
+from exchange.cli import output, provision
 from exchange.core import wire
 from exchange.core.errors import LocalError, PeerError
 from exchange.core.keys import read_card
@@ -154,6 +156,39 @@ def test_signed_card_appears_beside_its_draft(call: homes.Caller, pair: homes.Pa
     assert b'"//"' not in document.payload
     again = call("authority", "sign", draft, "--home", pair.authority("TH"), "--passphrase-file", passphrase)
     assert again.refused("input.exists")
+
+
+class Terminal(io.StringIO):
+    """A terminal at which somebody types."""
+
+    def isatty(self) -> bool:
+        return True
+
+
+@pytest.mark.parametrize("answer", ["y", "n"])
+def test_at_a_terminal_nobody_signs_unseen(
+    call: homes.Caller, pair: homes.Pair, passphrase: Path, monkeypatch: pytest.MonkeyPatch, answer: str
+) -> None:
+    """What is to be signed is shown first, and signed only after a yes."""
+    (pair.home("TH") / "card.json").unlink()
+    monkeypatch.setattr(sys, "stdin", Terminal(f"{answer}\n"))
+    draft = pair.home("TH") / "card.unsigned.json"
+    done = call("authority", "sign", draft, "--home", pair.authority("TH"), "--passphrase-file", passphrase)
+    assert done.out.index("th-fp1") < (done.out + done.err).index("Sign this? [y/N]")
+    assert done.out.count("duty desk") == 1
+    assert (pair.home("TH") / "card.json").exists() is (answer == "y")
+    assert (done.code == 0) if answer == "y" else done.refused("input.declined")
+
+
+def test_an_agreement_is_shown_with_both_authorities(call: homes.Caller, pair: homes.Pair, tmp_path: Path) -> None:
+    """Whoever signs or installs an agreement sees whose keys it speaks of."""
+    file = tmp_path / "pair.json"
+    file.write_bytes(pair.agreement)
+    out = call("agreement", "show", file).out
+    for data in pair.cards.values():
+        card = read_card(wire.parse_signed_document(data))
+        assert f"that signs for {card.node}" in out
+        assert output.fingerprint(card.authority.fingerprint).splitlines()[0] in out
 
 
 def test_authority_signs_for_its_own_country_and_network(
