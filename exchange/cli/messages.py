@@ -172,7 +172,7 @@ async def _as_reply(desk: Desk, order: Order, draft: JsonValue) -> tuple[Order, 
     if not isinstance(draft, dict):
         return addressed, draft  # its schema says what is wrong with it
     if draft.get("in_reply_to") not in {None, order.reply_to}:
-        raise LocalError("input.draft", "in_reply_to names another message")
+        raise LocalError("input.draft", "in_reply_to names another message; leave it out: reply fills it in")
     filled: JsonObject = {**draft, "in_reply_to": order.reply_to}
     filled.setdefault("case", header["case"])
     return addressed, filled

@@ -108,7 +108,7 @@ def init(
     output.line(f"Home of {config.node} made in {path}.")
     output.line("Next:")
     output.line(f"  1. take {draft} to your authority: exchange authority sign")
-    output.line("  2. exchange card import card.json, here and at every partner")
+    output.line("  2. exchange card import the signed card, here and at every partner")
     output.line("  3. exchange agreement install, then exchange node run")
     return 0
 

@@ -62,7 +62,8 @@ if TYPE_CHECKING:
 
     from exchange.core.wire import Digest, MessageId
 
-MAX_ATTEMPTS: Final = 16  # a re-sealed message has waited a week each time
+MAX_ATTEMPTS: Final = 16
+RESEAL_WAIT: Final = timedelta(minutes=5)  # after the second refusal that seals again; doubles to a day with the others
 MAX_RANGES: Final = 1_024  # gaps that one peer may keep open here
 MAX_HELD: Final = 1_024  # messages of one peer that wait here for others
 MAX_WAIT: Final = timedelta(days=35)  # an unsealed or unanswered message comes back to its officer after this

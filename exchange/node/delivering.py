@@ -127,8 +127,7 @@ class Delivery:
                 queue.wants_prekeys = True
                 raise
         while queue.unsealed:
-            bundle = self.registry.prekeys.get(peer)
-            if bundle is None or bundle.live(self.clock.now()) is None:
+            if self.sender.live_prekey(peer, self.clock.now()) is None:
                 queue.wants_prekeys = True
                 raise PeerError("prekey.none", peer)
             queue.unsealed = False
@@ -267,9 +266,10 @@ class Delivery:
 
     async def _send_blobs(self, peer: NodeId, card: Card) -> bool:
         queue = self.queues.queue(peer)
-        queue.evidence = False  # before looking: a message that comes meanwhile says so again
+        seen = queue.files_queued  # before looking: a message that comes meanwhile is one more
         rows = await self.ledger.store.read("blobs_to_send", peer, 16)
-        queue.evidence = queue.evidence or bool(rows or await self.ledger.store.read("blobs_waiting", peer))
+        if not rows and not await self.ledger.store.read("blobs_waiting", peer):
+            queue.files_settled = seen
         for h, ident, length in rows:
             request = await self.sign_request(peer, "PUT", f"/v1/blobs/{h}", h)
             response = await self.peers.send_blob(card, request, h, length)

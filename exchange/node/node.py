@@ -213,6 +213,8 @@ class Node:
                 self.queues.queue(peer).want_prekeys()
             rows = [outgoing_from_row(row) for row in await self.outside.store.read("outgoing_open", peer, 256)]
             await self.sender.tick(peer, rows)
+            if any(row.record.digest is None for row in rows):
+                self.queues.wake_sealing(peer)  # some may be due now
         for peer_id, nonces in self._nonces.items():
             fresh = {nonce: time for nonce, time in nonces.items() if now - time < 2 * REQUEST_WINDOW}
             self._nonces[peer_id] = fresh

@@ -68,25 +68,26 @@ class Prekeys:
     async def keep_house(self, now: datetime) -> None:
         """Publish what is needed for the days ahead, destroy what is over."""
         held = self.registry.prekeys.get(self.registry.me)
-        last = max((entry.use_until for entry in held.prekeys), default=now) if held else now
-        if held is None or last < _midnight(now) + timedelta(days=DAYS_AHEAD + 1):
-            await self._publish(now, held)
+        # Not those that are gone: lost with a restored home, or destroyed by a clock that went wrong.
+        entries = (
+            [entry for entry in held.prekeys if entry.use_until > now and entry.key.id in self._live] if held else []
+        )
+        covered = {entry.use_from for entry in entries}
+        days = [_midnight(now) + timedelta(days=ahead) for ahead in range(DAYS_AHEAD + 1)]
+        if wanted := [day for day in days if day not in covered]:
+            await self._publish(entries, wanted, 1 if held is None else held.serial + 1)
         over = [key for key, (_, _, until) in self._live.items() if now >= until]
         if over:
             await self._destroy(over)
 
-    async def _publish(self, now: datetime, held: PrekeyBundle | None) -> None:
-        entries = [entry for entry in held.prekeys if entry.use_until > now] if held else []
-        covered = {entry.use_from for entry in entries}
+    async def _publish(self, entries: list[Prekey], days: list[datetime], serial: int) -> None:
+        """A bundle of what is there and a fresh key for each of ``days``."""
         fresh: list[Prekey] = []
-        for ahead in range(DAYS_AHEAD + 1):
-            day = _midnight(now) + timedelta(days=ahead)
-            if day not in covered:
-                until = day + timedelta(days=1)
-                key = await self.secrets.new_prekey()
-                fresh.append(Prekey(key, PrekeyClass.DAILY, day, until, until + OPEN_AFTER))
-        bundle_entries = tuple(entries + fresh)
-        serial = 1 if held is None else held.serial + 1
+        for day in days:
+            until = day + timedelta(days=1)
+            key = await self.secrets.new_prekey()
+            fresh.append(Prekey(key, PrekeyClass.DAILY, day, until, until + OPEN_AFTER))
+        bundle_entries = tuple(sorted(entries + fresh, key=lambda entry: entry.use_from))
 
         async def job(tx: Transaction) -> None:
             leaf = tx.reserve(Event.PREKEYS_PUBLISHED)

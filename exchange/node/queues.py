@@ -42,7 +42,9 @@ class PeerQueue:
     parked: list[Item] = field(default_factory=list)
     deferrals: int = 0  # rounds in which the peer deferred and answered nothing
     retry_at: float = 0.0  # by the loop's time: when the parked are tried again
-    evidence: bool = True  # some message has files that the peer may not have yet
+    files_queued: int = 1  # how often a message with files came; after a start nobody knows
+    files_settled: int = 0  # that number when the store was last seen without one that waits
+    gone_prekeys: set[str] = field(default_factory=set)  # of the peer's bundles, one at most of each
     unsealed: bool = True
     wants_prekeys: bool = True
 
@@ -166,9 +168,9 @@ class Queues:
         """Forget an item after its commit."""
         self.queue(peer).drop(digest)
 
-    def has_evidence(self, peer: NodeId) -> None:
+    def has_files(self, peer: NodeId) -> None:
         """A message with files was queued for this peer."""
-        self.queue(peer).evidence = True
+        self.queue(peer).files_queued += 1
 
     def wake_sealing(self, peer: NodeId) -> None:
         """An unsealed message of this peer may be sealed now."""
@@ -192,7 +194,7 @@ class Queues:
         """Tell whoever waits."""
         if status is not None:
             queue = self.queue(peer)
-            if queue.evidence:
+            if queue.files_queued != queue.files_settled:
                 queue.blobs.set()  # its evidence may go now
             for call in tuple(self._listeners.get((peer, message), ())):
                 call(status)

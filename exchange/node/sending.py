@@ -23,9 +23,9 @@ from exchange.core.delivery import Answered, Cancelled, Replied, Sealed, Sent, S
 from exchange.core.envelope import Core, open_body
 from exchange.core.errors import IntegrityError, PeerError
 from exchange.core.gate import LANE_OF_URGENCY, make_exchange, read_header
-from exchange.core.relay import MAX_WAIT, RESEAL, next_attempt
+from exchange.core.relay import MAX_WAIT, RESEAL, RESEAL_WAIT, next_attempt
 from exchange.core.statement import ATTACHMENTS, Statement, encode_statement, parse_statement
-from exchange.core.wire import Digest, NodeId
+from exchange.core.wire import Digest, NodeId, encode_time
 from exchange.node.effects import Context, step
 from exchange.node.planning import (
     Draft,
@@ -51,7 +51,7 @@ if TYPE_CHECKING:
     from exchange.core.gate import Header
     from exchange.core.keys import Prekey
     from exchange.core.schemas import SchemaBook
-    from exchange.core.wire import JsonObject, JsonValue
+    from exchange.core.wire import JsonObject, JsonValue, KeyId
     from exchange.node.ledger import Ledger, Transaction
     from exchange.node.queues import Queues
     from exchange.node.records import OutgoingRow
@@ -145,7 +145,7 @@ class Sender:
         statement = state_for(draft, plan)
         case_id = tx.secrets.case_id(draft.read.case)
         await tx.use_case(case_id)
-        sealable = self._live_prekey(peer, tx.now) is not None
+        sealable = self.live_prekey(peer, tx.now) is not None
         context = Context(
             case_id=case_id,
             agreement=statement.agreement,
@@ -156,19 +156,21 @@ class Sender:
         state = await step(tx, self.queues, state, Submitted(draft.id, tx.now), context)
         for blob in () if ATTACHMENTS in plan.withheld else draft.blobs:
             tx.changes.add("put_blob", blob.h, peer, draft.id, "out", blob.length, 0, None)
-            tx.after.append(lambda: self.queues.has_evidence(peer))
+            tx.after.append(lambda: self.queues.has_files(peer))
         if plan.agreement is not None:
             blobs = () if ATTACHMENTS in plan.withheld else draft.blobs
             await self._seal(tx, state, Sealing(draft.read, blobs, statement, plan.agreement, actor))
 
-    def _live_prekey(self, peer: NodeId, now: datetime) -> Prekey | None:
+    def live_prekey(self, peer: NodeId, now: datetime) -> Prekey | None:
+        """The key to seal to, if the peer's bundle has one now that the peer did not say it has lost."""
         bundle = self.registry.prekeys.get(peer)
-        return None if bundle is None else bundle.live(now)
+        prekey = None if bundle is None else bundle.live(now)
+        return None if prekey is None or prekey.key.id in self.queues.queue(peer).gone_prekeys else prekey
 
     async def _seal(self, tx: Transaction, state: State, sealing: Sealing) -> None:
         """Steps S2 to S6, where a prekey lives; else the statement waits."""
         peer, agreement, statement = state.window.peer, sealing.agreement, sealing.statement
-        prekey = self._live_prekey(peer, tx.now)
+        prekey = self.live_prekey(peer, tx.now)
         if prekey is None:
             tx.after.append(lambda: self.queues.queue(peer).want_prekeys())
             return
@@ -224,8 +226,13 @@ class Sender:
     # -- again
 
     async def seal_waiting(self, peer: NodeId, limit: int = 64) -> int:
-        """Seal messages of a peer that wait unsealed, under the agreement that serves now. Returns how many waited."""
-        rows = await self.ledger.store.read("outgoing_unsealed", peer, limit)
+        """Seal messages of a peer that wait unsealed and are due, under the agreement that serves now; how many.
+
+        The second sealing comes at once; then ``RESEAL_WAIT`` after the last refusal, doubling to a day: what is wrong
+        at the peer, a clock or a backup, has about a week to be set right.
+        """
+        wait, now = int(RESEAL_WAIT.total_seconds()), encode_time(self.clock.now())
+        rows = await self.ledger.store.read("outgoing_unsealed", peer, wait, now, limit)
         idents = [str(ident) for (ident,) in rows]
         if not idents:
             return 0
@@ -300,7 +307,7 @@ class Sender:
                     row = tx.outgoing.get((peer, ident))
                     context = Context(answer=answers.digest)
                     if row is not None and item.code in RESEAL and row.record.digest == item.digest:
-                        context.draft = await self._recover_draft(tx, row)
+                        context.draft = await self._recover_draft(tx, row, item.code)
                     state = State(tx.window(peer), outgoing=None if row is None else row.record)
                     event = Answered(item.digest, item.outcome, item.log_index, tx.now, item.code, item.clause)
                     await step(tx, self.queues, state, event, context)
@@ -309,10 +316,12 @@ class Sender:
 
         await self.ledger.do(job)
 
-    async def _recover_draft(self, tx: Transaction, row: OutgoingRow) -> bytes:
+    async def _recover_draft(self, tx: Transaction, row: OutgoingRow, code: str | None) -> bytes:
         """The statement of an envelope that must be sealed again, under its case's key."""
         record = row.record
         envelope, wrapped = await stored_envelope(tx.store, record.digest or Digest(""))
+        if code == "envelope.prekey_gone":
+            tx.after.append(lambda: self._lose_prekey(record.peer, envelope.core.prekey, tx.now))
         await tx.use_case(row.case_id)
         cek = tx.secrets.unwrap(row.case_id, wrapped, envelope.digest)
         try:
@@ -320,6 +329,14 @@ class Sender:
         except PeerError:
             raise IntegrityError("store.corrupt", "own envelope") from None
         return tx.secrets.wrap(row.case_id, encoded, f"draft {record.id}")
+
+    def _lose_prekey(self, peer: NodeId, prekey: KeyId, now: datetime) -> None:
+        """A peer has lost a key that its bundle still offers: nothing is sealed to it, and its new ones are wanted."""
+        live = self.live_prekey(peer, now)
+        if live is not None and live.key.id == prekey:
+            queue = self.queues.queue(peer)
+            queue.gone_prekeys.add(prekey)
+            queue.want_prekeys()
 
     async def _mark_blobs(self, tx: Transaction, peer: NodeId, ident: str) -> None:
         for h, length, whole in await tx.store.read("blobs_of", peer, ident, "out"):

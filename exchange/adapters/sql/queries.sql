@@ -86,7 +86,8 @@ SELECT peer, id, status, created, updated, attempt, seq, digest, expires, code, 
        draft, answer
 FROM outgoing WHERE peer = ? AND status IN ('queued', 'sent') ORDER BY rowid LIMIT ?;
 -- name: outgoing_unsealed
-SELECT id FROM outgoing WHERE peer = ? AND status IN ('queued', 'sent') AND digest IS NULL ORDER BY rowid LIMIT ?;
+SELECT id FROM outgoing WHERE peer = ? AND status IN ('queued', 'sent') AND digest IS NULL
+AND (attempt < 2 OR unixepoch(updated) + ? * (1 << min(attempt - 2, 8)) <= unixepoch(?)) ORDER BY rowid LIMIT ?;
 -- name: outgoing_counts
 SELECT peer, status, count(*) FROM outgoing GROUP BY peer, status;
 -- name: incoming
@@ -126,10 +127,9 @@ SELECT peer, message, direction, len, whole, secret FROM blobs WHERE h = ?;
 SELECT b.h, b.message, b.len FROM blobs b JOIN outgoing o ON o.peer = b.peer AND o.id = b.message
 WHERE b.peer = ? AND b.direction = 'out' AND b.whole = 0 AND o.status IN ('accepted', 'opened', 'answered')
 ORDER BY o.rowid LIMIT ?;
+-- Whatever became of their message: what was refused, or came back, may turn out to have been accepted.
 -- name: blobs_waiting
-SELECT 1 FROM blobs b JOIN outgoing o ON o.peer = b.peer AND o.id = b.message
-WHERE b.peer = ? AND b.direction = 'out' AND b.whole = 0 AND o.status NOT IN ('refused', 'expired', 'recalled')
-LIMIT 1;
+SELECT 1 FROM blobs WHERE peer = ? AND direction = 'out' AND whole = 0 LIMIT 1;
 -- name: quotas
 SELECT clause, used FROM quotas WHERE agreement = ? AND sender = ? AND day = ?;
 -- name: prekeys
