@@ -93,7 +93,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return output.fail_usage(said, error.format_message(), f"{path} --help")
     except (click.Abort, KeyboardInterrupt):
         output.note("stopped; nothing more was done")
-        return 130
+        return output.STOPPED
     except BrokenPipeError:
         # Whoever read our output left; Python would complain again when it closes the stream.
         sys.stdout = None

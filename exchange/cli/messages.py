@@ -3,6 +3,8 @@
 Rules:
 1. With evidence, the plan is asked for first: nothing is sealed for a message that may not leave.
 2. A refusal names each recipient's code and clause, and what would have to change; content is never repeated.
+3. A person knows the id of a message before the waiting begins, and whoever ends the waiting is told that the message
+   goes on being sent: nobody sends a case twice because of a Ctrl-C.
 """
 
 from __future__ import annotations
@@ -51,10 +53,15 @@ class Order:
 
 @dataclass(slots=True)
 class Outcome:
-    """What came of it."""
+    """What came of it so far.
+
+    ``asked``: the node has the order, and perhaps carried it out; ``told``: the id was shown already.
+    """
 
     result: JsonObject = field(default_factory=dict)
     running: bool = False
+    asked: bool = False
+    told: bool = False
 
 
 # -- commands --------------------------------------------------------------------------------------
@@ -118,36 +125,64 @@ def submit(said: Settings, order: Order) -> int:
 
     said.open_home()
     draft = parse_input(order.file, MAX_STATEMENT_BYTES)
+    outcome = Outcome()
     try:
-        outcome = run(_submit(said, order, draft))
+        run(_submit(said, order, draft, outcome))
     except PeerError as error:
         if error.code.startswith("schema."):
             return _explain(said, error, draft)
         raise
+    except KeyboardInterrupt:
+        if not outcome.asked:
+            raise
+        return _tell_stopped(said, order, outcome)
     return _tell(said, order, outcome)
 
 
-async def _submit(said: Settings, order: Order, draft: JsonValue) -> Outcome:
+async def _submit(said: Settings, order: Order, draft: JsonValue, outcome: Outcome) -> None:
     from exchange.cli.session import at_desk
 
     files = [await _measure(Path(name)) for name in order.attach]
     if order.custody is not None:
         files = _with_custody(files, order.custody)
-    async with at_desk(said) as (desk, running):
+    async with at_desk(said) as (desk, outcome.running):
         if order.reply_to is not None:
             order, draft = await _as_reply(desk, order, draft)
         args: JsonObject = {"draft": draft, "to": [*order.to], "permitted_only": order.permitted_only}
         if order.dry_run or files:
             plan = await _call_send(desk, {**args, "dry_run": True, "attachments": [*files]})
             if order.dry_run:
-                return Outcome(plan, running)
+                outcome.result = plan
+                return
             if not _may_leave(plan, order):
                 await _call_send(desk, {**args, "dry_run": True, "attachments": [*files], "note_refusals": True})
-                return Outcome({**plan, "refused": True}, running)
+                outcome.result = {**plan, "refused": True}
+                return
         staged = [await _stage(said, desk, Path(name), item) for name, item in zip(order.attach, files, strict=True)]
-        if order.wait and running:
-            args |= {"wait": "accepted", "seconds": WAIT_SECONDS}
-        return Outcome(await _call_send(desk, {**args, "attachments": [*staged]}), running)
+        outcome.asked = True
+        outcome.result = await _call_send(desk, {**args, "attachments": [*staged]})
+        outcome.asked = not outcome.result.get("refused")
+        if order.wait and outcome.running and outcome.asked:
+            await _wait(said, desk, outcome)
+
+
+async def _wait(said: Settings, desk: Desk, outcome: Outcome) -> None:
+    """Tell the id, then wait for the answers; a node that stops meanwhile has the message still."""
+    from exchange.core.errors import LocalError
+
+    if not said.as_json:
+        _tell_id(said, outcome)
+    try:
+        found = await desk.call("wait", {"id": outcome.result["id"], "seconds": WAIT_SECONDS})
+    except LocalError as error:
+        if error.code != "node.not_running":
+            raise
+        outcome.running = False
+        return
+    statuses = cast("dict[str, str]", found)
+    for item in _recipients(outcome.result):
+        if item["allowed"]:
+            item["status"] = statuses.get(str(item["to"]), item["status"])
 
 
 async def _call_send(desk: Desk, args: JsonObject) -> JsonObject:
@@ -261,6 +296,25 @@ def _explain(said: Settings, error: PeerError, draft: JsonValue) -> int:
     return code
 
 
+def _tell_id(said: Settings, outcome: Outcome) -> None:
+    output.banner(said)
+    output.line(f"Message {outcome.result['id']}")
+    outcome.told = True
+
+
+def _tell_stopped(said: Settings, order: Order, outcome: Outcome) -> int:
+    """Ctrl-C after the node had the order: what it does with it does not end with the waiting."""
+    if not outcome.result:
+        output.note("stopped while the node took the message; exchange outbox shows whether it is queued")
+    else:
+        ident = str(outcome.result["id"])
+        if said.as_json:
+            output.emit_json(said, _as_document(order, outcome, [], ok=False))
+        output.note(f"stopped waiting; message {ident} is queued and goes on being sent: exchange outbox")
+        output.note("do not send it again")
+    return output.STOPPED
+
+
 def _tell(said: Settings, order: Order, outcome: Outcome) -> int:
     recipients = _recipients(outcome.result)
     refused = bool(outcome.result.get("refused"))
@@ -272,7 +326,8 @@ def _tell(said: Settings, order: Order, outcome: Outcome) -> int:
         code = 1 if refused or (order.wait and late) else 0
     if said.as_json:
         output.emit_json(said, _as_document(order, outcome, no, ok=code == 0))
-    output.banner(said, err=said.as_json)
+    if not outcome.told:
+        output.banner(said, err=said.as_json)
     if not said.as_json:
         _tell_people(order, outcome, recipients, refused=refused)
     for item in no:
@@ -312,7 +367,7 @@ def _tell_people(order: Order, outcome: Outcome, recipients: list[dict[str, Any]
         output.line("Dry run: nothing was sent.")
     elif refused:
         output.line("Refused: nothing was sent.")
-    else:
+    elif not outcome.told:
         output.line(f"Message {outcome.result['id']}")
     rows = [
         [

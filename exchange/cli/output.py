@@ -33,6 +33,7 @@ WIDTH: Final = 100
 TRAINING: Final = "training-"
 EXIT_OF_FAULT: Final = {Fault.PEER: 1, Fault.LOCAL: 3, Fault.INTEGRITY: 4}
 USAGE: Final = 2
+STOPPED: Final = 130  # a person ended it: 128 and SIGINT, as shells count
 
 # C0 without tab and line feed, DEL and C1, and the characters that turn text around or hide it.
 _UNSEEN: Final = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f\ufeff]")

@@ -48,6 +48,7 @@ class Desk:
         self._operations: dict[str, Operation] = {
             "status": self._status,
             "send": self._send,
+            "wait": self._wait_for,
             "inbox": self._inbox,
             "outbox": self._outbox,
             "show": self._show,
@@ -106,10 +107,21 @@ class Desk:
             await self._staging.drop(attachments)
         return result
 
-    async def _wait(self, ident: str, peers: list[str], seconds: int) -> dict[str, str]:
+    async def _wait_for(self, args: Fields) -> JsonValue:
+        """``{id, seconds}``: wait until no recipient's message is on its way any more; {recipient: status}.
+
+        Whoever asks knows the id already, so that ending the wait loses nothing.
+        """
+        ident, seconds = _message(args), args.integer("seconds", low=1, high=MAX_WAIT_SECONDS)
+        args.done()
+        sent = await self._node.reader.recipients(ident)
+        return {**await self._wait(ident, list(sent), seconds, again=True)}
+
+    async def _wait(self, ident: str, peers: list[str], seconds: int, *, again: bool = False) -> dict[str, str]:
         """Wait until no recipient's message is on its way any more; the last status of each.
 
-        The listener comes in time: an answer is another transaction, and this runs as soon as the first one is done.
+        Right after the message was stored the listener comes in time: an answer is another transaction, and this runs
+        as soon as the first one is done. ``again``: it may have come before; then the store is read after listening.
         """
         loop = asyncio.get_running_loop()
         ended: asyncio.Future[None] = loop.create_future()
@@ -131,33 +143,40 @@ class Desk:
             return tell
 
         queues = self._node.queues
-        calls = [(peer, listener(peer)) for peer in peers]
-        for peer, call in calls:
+        listeners = {peer: listener(peer) for peer in peers}
+        for peer, call in listeners.items():
             queues.listen(peer, ident, call)
         timer = loop.call_later(seconds if self._node.is_started and left else 0, end)
         try:
+            for peer, status in (await self._node.reader.recipients(ident)).items() if again else ():
+                if peer not in statuses:  # what was heard meanwhile is newer
+                    listeners[peer](status)
             await ended
         finally:
             timer.cancel()
-            for peer, call in calls:
+            for peer, call in listeners.items():
                 queues.unlisten(peer, ident, call)
         return statuses
 
     async def _inbox(self, args: Fields) -> JsonValue:
         """``{limit}``."""
-        return await self._node.reader.inbox(args.integer("limit", low=1, high=MAX_LISTED))
+        return await self._node.reader.inbox(_limit(args))
 
     async def _outbox(self, args: Fields) -> JsonValue:
         """``{limit}``."""
-        return await self._node.reader.outbox(args.integer("limit", low=1, high=MAX_LISTED))
+        return await self._node.reader.outbox(_limit(args))
 
     async def _show(self, args: Fields) -> JsonValue:
         """``{id, actor?}``."""
-        return await self._node.reader.show(_message(args), _actor(args))
+        ident, actor = _message(args), _actor(args)
+        args.done()
+        return await self._node.reader.show(ident, actor)
 
     async def _header(self, args: Fields) -> JsonValue:
         """``{id}``: the header of a received message, as a listing shows it; what a reply needs."""
-        return await self._node.reader.header(_message(args))
+        ident = _message(args)
+        args.done()
+        return await self._node.reader.header(ident)
 
     # -- evidence
 
@@ -281,6 +300,12 @@ def _message(args: Fields) -> str:
     if not wire.MESSAGE_ID.fullmatch(ident):
         raise LocalError("input.unknown_id")
     return ident
+
+
+def _limit(args: Fields) -> int:
+    limit = args.integer("limit", low=1, high=MAX_LISTED)
+    args.done()
+    return limit
 
 
 def _objects(value: JsonValue) -> list[JsonObject]:

@@ -21,6 +21,7 @@ from exchange.node.effects import Context, step
 from exchange.node.records import incoming_from_row, outgoing_from_row
 
 if TYPE_CHECKING:
+    from exchange.core.delivery import Status
     from exchange.core.schemas import SchemaBook
     from exchange.core.wire import JsonObject, JsonValue
     from exchange.node.ledger import Ledger, Transaction
@@ -113,6 +114,13 @@ class Reader:
         }
 
     # -- one message
+
+    async def recipients(self, ident: str) -> dict[NodeId, Status]:
+        """Where a sent message is, by recipient. Raises ``LocalError`` input.unknown_id."""
+        rows = [outgoing_from_row(raw) for raw in await self.ledger.store.read("outgoing_by_id", ident)]
+        if not rows:
+            raise LocalError("input.unknown_id")
+        return {row.record.peer: row.record.status for row in rows}
 
     async def header(self, ident: str) -> JsonObject:
         """A received message as the inbox lists it. Raises ``LocalError`` input.unknown_id."""

@@ -4,12 +4,18 @@ from __future__ import annotations
 
 import json
 import os
+import signal
+import subprocess
+import sys
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from exchange.adapters.control import ControlClient
+from exchange.adapters.home import Home
 from exchange.adapters.snapshot import Snapshot
 from exchange.core.audit import Event, parse_leaf
+from exchange.core.errors import LocalError
 from tests.cli import homes
 
 if TYPE_CHECKING:
@@ -184,3 +190,49 @@ def test_wait_gives_up_on_a_silent_peer(
         assert done.json["status"] in {"queued", "sent"}
     finally:
         assert call("card", "unblock", "TH", "--home", network.home("KH")).code == 0
+
+
+@pytest.mark.parametrize("as_json", [False, True])
+def test_ending_the_wait_leaves_the_message_queued(pair: homes.Pair, *, as_json: bool) -> None:
+    """Whoever waits knows the id before, and is told when ending the wait that the message goes on being sent."""
+    words = ["send", str(homes.REFERRAL), "--to", "KH", "--wait", *(["--json"] if as_json else [])]
+    with homes.running(pair, "TH"):
+        waiting = subprocess.Popen(
+            [sys.executable, "-m", "exchange", *words, "--home", str(pair.home("TH"))],
+            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        )  # fmt: skip
+        assert waiting.stdout is not None
+        shown = "" if as_json else waiting.stdout.readline() + waiting.stdout.readline()
+        ident = _only_message(pair)
+        waiting.send_signal(signal.SIGINT)
+        out, err = waiting.communicate(timeout=homes.SECONDS)
+    assert waiting.returncode == 130
+    assert f"message {ident} is queued and goes on being sent" in err
+    assert "Traceback" not in err
+    assert "nothing more was done" not in err
+    if as_json:
+        document = json.loads(out)
+        assert (document["ok"], document["id"], document["status"]) == (False, ident, "queued")
+    else:
+        assert shown.endswith(f"Message {ident}\n")
+
+
+def _only_message(pair: homes.Pair) -> str:
+    """The id of the one message, once there is one."""
+    while not (found := homes.program("outbox", "--json", "--home", pair.home("TH")).json["messages"]):
+        pass
+    (message,) = found
+    return str(message["id"])
+
+
+def test_wait_ends_where_the_answer_came_before(call: homes.Caller, network: homes.Pair, sent: str) -> None:
+    """Waiting for a message that was answered already ends at once with its status; an unknown id is refused."""
+
+    async def ask(ident: str) -> Any:  # noqa: ANN401 - JSON
+        async with ControlClient(Home.open(network.home("TH"))) as client:
+            return await client.call("wait", {"id": ident, "seconds": 3_600})
+
+    assert homes.run(ask(sent)) == {"kh-fp1": row(call, network.home("TH"), "outbox", sent)["status"]}
+    with pytest.raises(LocalError) as caught:
+        homes.run(ask("0" * 32))
+    assert caught.value.code == "input.unknown_id"
