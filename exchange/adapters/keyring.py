@@ -315,10 +315,6 @@ class Keyring:
             raise IntegrityError("store.corrupt", "case key")
         self._cases[case_id] = key
 
-    def knows_case(self, case_id: str) -> bool:
-        """Whether the case key was learned."""
-        return case_id in self._cases
-
     def wrap(self, case_id: str, secret: bytes, bound_to: str) -> bytes:
         """See ``ports.Secrets``."""
         return encrypt(self._cases[case_id], secret, bound_to, self._random(NONCE_BYTES))

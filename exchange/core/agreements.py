@@ -140,7 +140,11 @@ class Exchange:
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """Yes or no, by which clause, and for a no the code and what would have to change."""
+    """Yes or no, by which clause, and for a no the code and what would have to change.
+
+    ``reach`` is how far a refused exchange came in the order of protocol 8.4, so that the nearest of several refusals
+    can be told.
+    """
 
     allowed: bool
     agreement: AgreementId | None
@@ -148,6 +152,7 @@ class Decision:
     clause: str | None
     code: str | None = None
     reason: str = ""
+    reach: int = -4
 
     def refuse(self) -> PeerError:
         """The refusal as an error."""
@@ -280,6 +285,9 @@ def verify_agreement(
 # -- deciding --------------------------------------------------------------------------------------
 
 
+_PROHIBITED: Final = 13  # beyond every condition of a clause: nothing that the officer changes there would help
+
+
 def _covers(listed: tuple[str, ...], value: str) -> bool:
     return ANY in listed or value in listed
 
@@ -326,17 +334,17 @@ def decide(
     statement relies on, so that both judged the same rule.
     """
 
-    def no(code: str, reason: str, clause: str | None = None) -> Decision:
-        return Decision(False, agreement.id, agreement.version, clause, code, reason)  # noqa: FBT003
+    def no(reach: int, code: str, reason: str, clause: str | None = None) -> Decision:
+        return Decision(False, agreement.id, agreement.version, clause, code, reason, reach)  # noqa: FBT003
 
     if not agreement.names(exchange.sender, exchange.recipient):
-        return no("agreement.not_party", "")
+        return no(-3, "agreement.not_party", "")
     if not agreement.is_in_force(exchange.created):
-        return no("agreement.not_in_force", f"in force until {wire.encode_time(agreement.valid_until)}")
+        return no(-2, "agreement.not_in_force", f"in force until {wire.encode_time(agreement.valid_until)}")
     for rule in agreement.prohibitions:
         matches = _covers(rule.kinds, exchange.kind) and _covers(rule.purposes, exchange.purpose)
         if matches and (rule.content is None or rule.content.first_problem(exchange.content) is None):
-            return no("agreement.prohibited", "a prohibition matches", rule.id)
+            return no(_PROHIBITED, "agreement.prohibited", "a prohibition matches", rule.id)
     nearest: tuple[int, str, str] = (-1, "agreement.no_clause", "no such clause")
     named: str | None = only_clause
     for clause in agreement.clauses:
@@ -348,4 +356,4 @@ def decide(
         if obstacle[0] > nearest[0]:
             # A clause for other kinds has nothing to say about this one: it is not named.
             nearest, named = obstacle, clause.id if obstacle[0] > 0 else only_clause
-    return no(nearest[1], nearest[2], named)
+    return no(*nearest, named)

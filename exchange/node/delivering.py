@@ -131,8 +131,11 @@ class Delivery:
                 queue.wants_prekeys = True
                 raise PeerError("prekey.none", peer)
             queue.unsealed = False
-            if await self.sender.seal_waiting(peer) > 0:
+            try:
+                queue.unsealed = await self.sender.seal_waiting(peer) > 0 or queue.unsealed
+            except PeerError:
                 queue.unsealed = True
+                raise
         if queue.more_in_store and len(queue.ready) < MAX_READY // 2:
             await self._refill(peer, queue)
 

@@ -6,7 +6,7 @@ plan, so that what an officer was shown is what happens.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
 from exchange.core import wire
@@ -14,7 +14,15 @@ from exchange.core.agreements import Agreement, Decision, decide
 from exchange.core.envelope import MAX_BLOBS, AgreementRef, BlobRef
 from exchange.core.errors import PeerError
 from exchange.core.gate import Header, make_exchange, read_header
-from exchange.core.statement import ATTACHMENTS, HEADER, SALT_BYTES, Statement, make_part
+from exchange.core.statement import (
+    ATTACHMENTS,
+    HEADER,
+    MAX_STATEMENT_BYTES,
+    SALT_BYTES,
+    Statement,
+    encode_statement,
+    make_part,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -26,6 +34,7 @@ if TYPE_CHECKING:
     from exchange.node.registry import Registry
 
 DEFAULT_RETENTION_DAYS: Final = 365
+MAX_REACH: Final = 99
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,6 +114,13 @@ def read_draft(
     return Draft(read.id, header, read, content, tuple(parts), blob_refs(attachments), salts)
 
 
+def for_recipients(draft: Draft, left: tuple[NodeId, ...]) -> Draft:
+    """The draft for these alone: nobody learns who else was named and got nothing."""
+    if left == draft.read.recipients:
+        return draft
+    return replace(draft, header={**draft.header, "to": list(left)}, read=replace(draft.read, recipients=left))
+
+
 def blob_refs(attachments: Sequence[JsonObject]) -> tuple[BlobRef, ...]:
     """What an envelope names of its evidence."""
     described = [wire.Fields(item["blob"], "attachment.blob") for item in attachments]
@@ -127,11 +143,11 @@ async def make_plan(tx: Transaction, registry: Registry, book: SchemaBook, draft
         day = tx.now.date().isoformat()
         used = await tx.used_today(agreement.digest, registry.me, day)
         decision, withheld = _judge(agreement, draft, peer, tx.now, used, book)
-        if decision.allowed and draft.read.schema not in card.accepts:
-            refusal = Decision(False, agreement.id, agreement.version, None, "schema.unknown", peer)  # noqa: FBT003
-        elif decision.allowed:
+        if decision.allowed and draft.read.schema in card.accepts:
             return Plan(peer, decision, agreement, withheld)
-        elif best is None or decision.clause is not None:
+        if decision.allowed:  # nearer than any refusal: only the recipient's program has to change
+            decision = Decision(False, agreement.id, agreement.version, None, "schema.unknown", peer, MAX_REACH)  # noqa: FBT003
+        if best is None or decision.reach > refusal.reach:
             refusal, best = decision, agreement
     return Plan(peer, refusal, best, ())
 
@@ -170,6 +186,15 @@ def state_for(draft: Draft, plan: Plan) -> Statement:
         if name in plan.withheld:
             statement = statement.withhold(index, statement.clause)
     return statement
+
+
+def encode_variant(draft: Draft, plan: Plan) -> tuple[Statement, bytes]:
+    """``state_for`` and its exact bytes. Raises ``PeerError`` wire.too_large: its recipient could not read it."""
+    statement = state_for(draft, plan)
+    encoded = encode_statement(statement)
+    if len(encoded) > MAX_STATEMENT_BYTES:
+        raise PeerError("wire.too_large", f"sealed {len(encoded)} bytes, at most {MAX_STATEMENT_BYTES}")
+    return statement, encoded
 
 
 def _digest(plan: Plan) -> Digest:

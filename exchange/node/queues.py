@@ -109,7 +109,12 @@ class PeerQueue:
             return
         if len(self.ready) >= MAX_READY:
             self.more_in_store = True
-        else:
+            last = max(self.ready)
+            if item < last:  # an alert finds its place, whatever waits; the last one comes again from the store
+                self.ready.remove(last)
+                heapq.heapify(self.ready)
+                self.known.discard(last[2])
+        if len(self.ready) < MAX_READY:
             self.known.add(item[2])
             heapq.heappush(self.ready, item)
         self.wake.set()

@@ -9,6 +9,8 @@ Rules:
 3. Without a live prekey the statement waits unsealed, encrypted under its case's key.
 4. After a signed ``expired`` or ``prekey_gone`` the same statement is sealed again as the next attempt, under the
    agreement that serves then.
+
+Length: an officer's draft, its sealing and its peer's answer are the stages of one record.
 """
 
 from __future__ import annotations
@@ -32,10 +34,11 @@ from exchange.node.planning import (
     Plan,
     agreement_reference,
     blob_refs,
+    encode_variant,
+    for_recipients,
     make_plan,
     plan_to_json,
     read_draft,
-    state_for,
 )
 from exchange.node.prekeys import SEND_MARGIN
 from exchange.node.reading import stored_envelope
@@ -66,6 +69,7 @@ class Sealing:
     header: Header
     blobs: tuple[BlobRef, ...]
     statement: Statement
+    encoded: bytes  # the statement's exact text
     agreement: Agreement
     actor: str
 
@@ -115,6 +119,9 @@ class Sender:
         async def job(tx: Transaction) -> JsonObject:
             plans = [await make_plan(tx, self.registry, self.book, draft, peer) for peer in peers]
             allowed = [plan for plan in plans if plan.decision.allowed]
+            kept = for_recipients(draft, tuple(plan.peer for plan in allowed))
+            # Before anything is written: what is too long for a recipient to read is refused, also in a dry run.
+            variants = [(plan, *encode_variant(kept, plan)) for plan in allowed]
             result: JsonObject = {"id": draft.id, "recipients": [plan_to_json(plan, draft) for plan in plans]}
             for plan in plans:
                 if noted and not plan.decision.allowed:
@@ -131,25 +138,26 @@ class Sender:
             if not allowed or (len(allowed) < len(plans) and not permitted_only):
                 # Returned, not raised: the refusals above are part of this transaction.
                 return {**result, "refused": True}
-            for plan in allowed:
-                await self._queue(tx, draft, plan, actor)
-            await self._mark_replied(tx, draft)
+            for plan, statement, encoded in variants:
+                await self._queue(tx, kept, plan, statement, encoded, actor)
+            await self._mark_replied(tx, kept)
             return result
 
         result: JsonObject = await self.ledger.do(job)
         return result
 
-    async def _queue(self, tx: Transaction, draft: Draft, plan: Plan, actor: str) -> None:
+    async def _queue(
+        self, tx: Transaction, draft: Draft, plan: Plan, statement: Statement, encoded: bytes, actor: str
+    ) -> None:
         """Store the message and seal it if a prekey lives."""
         peer = plan.peer
-        statement = state_for(draft, plan)
         case_id = tx.secrets.case_id(draft.read.case)
         await tx.use_case(case_id)
         sealable = self.live_prekey(peer, tx.now) is not None
         context = Context(
             case_id=case_id,
             agreement=statement.agreement,
-            draft=None if sealable else tx.secrets.wrap(case_id, encode_statement(statement), f"draft {draft.id}"),
+            draft=None if sealable else tx.secrets.wrap(case_id, encoded, f"draft {draft.id}"),
             leaf={"actor": actor},
         )
         state = State(tx.window(peer))
@@ -159,7 +167,7 @@ class Sender:
             tx.after.append(lambda: self.queues.has_files(peer))
         if plan.agreement is not None:
             blobs = () if ATTACHMENTS in plan.withheld else draft.blobs
-            await self._seal(tx, state, Sealing(draft.read, blobs, statement, plan.agreement, actor))
+            await self._seal(tx, state, Sealing(draft.read, blobs, statement, encoded, plan.agreement, actor))
 
     def live_prekey(self, peer: NodeId, now: datetime) -> Prekey | None:
         """The key to seal to, if the peer's bundle has one now that the peer did not say it has lost."""
@@ -194,7 +202,7 @@ class Sender:
         )
         case_id = tx.secrets.case_id(sealing.header.case)
         leaf = tx.reserve(Event.SEALED)
-        item = SealItem(leaf, core, encode_statement(statement), prekey.key, case_id)
+        item = SealItem(leaf, core, sealing.encoded, prekey.key, case_id)
         ((sealed, wrapped),) = await tx.secrets.seal([item])
         tx.changes.add("put_envelope", sealed.digest, peer, sealed.document, sealed.body, wrapped)
         await tx.count(agreement.digest, statement.clause, self.registry.me, now.date().isoformat())
@@ -251,9 +259,14 @@ class Sender:
             return
         await tx.use_case(row.case_id)
         encoded = tx.secrets.unwrap(row.case_id, row.draft, f"draft {record.id}")
-        statement = parse_statement(encoded)
         state = State(tx.window(record.peer), outgoing=record)
-        header, blobs, exchange = self._read_again(statement, record.peer, tx.now)
+        try:
+            statement = parse_statement(encoded)
+            header, blobs, exchange = self._read_again(statement, record.peer, tx.now)
+        except PeerError as error:
+            # Accepted here under other schemas, perhaps by another version of the program: its officer hears of it.
+            await step(tx, self.queues, state, Cancelled(error.code, tx.now), Context())
+            return
         refusal = Decision(False, None, None, statement.clause, "agreement.unknown")  # noqa: FBT003
         for installed in self.registry.agreements_with(record.peer):
             agreement = self.registry.serving(installed.digest)
@@ -263,7 +276,7 @@ class Sender:
             decision = decide(agreement, exchange, used, statement.clause)
             if decision.allowed:
                 again = replace(statement, agreement=agreement.digest)
-                await self._seal(tx, state, Sealing(header, blobs, again, agreement, "node"))
+                await self._seal(tx, state, Sealing(header, blobs, again, encode_statement(again), agreement, "node"))
                 return
             refusal = decision
         event = Cancelled(refusal.code or "agreement.unknown", tx.now)

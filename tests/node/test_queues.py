@@ -48,6 +48,18 @@ def test_known_item_is_not_queued_twice() -> None:
     assert queue.ready == []
 
 
+def test_alert_finds_its_place_in_a_full_queue() -> None:
+    """However much waits, an alert is the next to go; the last in line comes again from the store."""
+    queue = filled(*(item(seq) for seq in range(queues.MAX_READY)))
+    queue.more_in_store = False
+    queue.push(item(9_999, lane=0))
+    assert queue.more_in_store
+    assert len(queue.ready) == queues.MAX_READY
+    assert queue.take(1, 100)[0][1] == 9_999
+    queue.push(item(queues.MAX_READY - 1))
+    assert len(queue.take(1_000, 10**6)) == queues.MAX_READY
+
+
 def test_full_queue_remembers_that_the_store_has_more() -> None:
     """What does not fit into memory is left to the store, and the queue knows."""
     queue = PeerQueue(more_in_store=False)

@@ -106,15 +106,11 @@ FROM incoming WHERE status = 'held' ORDER BY peer, seq;
 SELECT peer, id, attempt, seq, digest, status, updated, code, clause, log_index, has_blobs, waits_for, case_id, answer,
        agreement, commitment, in_reply_to
 FROM incoming WHERE status <> 'held' ORDER BY rowid DESC LIMIT ?;
--- name: incoming_counts
-SELECT peer, status, count(*) FROM incoming GROUP BY peer, status;
 -- name: envelope
 SELECT peer, document, body, cek FROM envelopes WHERE digest = ?;
 -- name: outbox
 SELECT o.digest, o.id, o.lane, o.seq, e.document, e.body
 FROM outbox o JOIN envelopes e ON e.digest = o.digest WHERE o.peer = ? ORDER BY o.lane, o.seq LIMIT ? OFFSET ?;
--- name: outbox_counts
-SELECT peer, count(*) FROM outbox GROUP BY peer;
 -- name: answer
 SELECT bytes FROM answers WHERE digest = ?;
 -- name: other_answer
