@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import sys
 
-from exchange.cli.main import main
+try:
+    from exchange.cli.main import main
+except KeyboardInterrupt:
+    sys.exit(130)
 
 sys.exit(main())

@@ -1,103 +1,22 @@
-"""The program ``exchange``: its commands by name, and what happens when one fails.
+"""The entry of the program ``exchange``: everything is loaded inside it, so that Ctrl-C at any moment shows no trace.
 
-Rules:
-1. A command's module is imported when the command is run: ``exchange --help`` and a typing error cost nothing.
-2. Exit codes: 0 done; 1 the answer is no; 2 usage; 3 local trouble; 4 stored state contradicts the audit log.
-3. Never a trace: what nobody expected is told as node.internal with an id, its class and place.
+What it does not do: know commands, or tell errors (``exchange.cli.commands``).
 """
 
 from __future__ import annotations
 
-import importlib
 import sys
-from typing import TYPE_CHECKING, Final
 
-import click
-
-from exchange import __version__
-from exchange.cli import output
-from exchange.cli.settings import Settings, common
-from exchange.core.errors import ExchangeError
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-# name: (module, attribute, one line for the list of commands)
-COMMANDS: Final = {
-    "init": ("setup", "init", "Make a node's home: keys, store, a card to be signed."),
-    "doctor": ("doctor", "doctor", "Check this node and its way to each peer; say what to mend."),
-    "node": ("daemon", "node", "Run the node; ask how it is."),
-    "authority": ("setup", "authority", "The offline home that signs cards and agreements."),
-    "card": ("cards", "card", "Who the nodes are: show, export, import, block."),
-    "agreement": ("agreements", "agreement", "What may be exchanged: draft, sign, install, check."),
-    "schema": ("schema", "schema", "What messages look like; validate a draft."),
-    "send": ("messages", "send", "Send a draft to one or more nodes, with evidence."),
-    "reply": ("messages", "reply", "Answer a received message."),
-    "inbox": ("reading", "inbox", "Received messages, the newest first."),
-    "outbox": ("reading", "outbox", "Sent messages and where they are."),
-    "show": ("reading", "show", "One message with its content."),
-    "evidence": ("reading", "evidence", "Evidence files of a message."),
-    "audit": ("audit", "audit", "Export the audit log; check an export."),
-    "verify": ("audit", "verify", "Read the whole store and log again."),
-    "demo": ("demo", "demo", "Six nodes on this machine play an invented case."),
-    "bench": ("bench", "bench", "Measure two nodes on this machine beside what it could do."),
-}
+STOPPED = 130  # a person ended it: 128 and SIGINT, as shells count
 
 
-class Commands(click.Group):
-    """The commands, each imported when it is asked for."""
-
-    def list_commands(self, ctx: click.Context) -> list[str]:
-        """In the order of the table."""
-        del ctx
-        return list(COMMANDS)
-
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        """Import the command's module."""
-        del ctx
-        if cmd_name not in COMMANDS:
-            return None
-        module, attribute, _ = COMMANDS[cmd_name]
-        command: click.Command = getattr(importlib.import_module(f"exchange.cli.{module}"), attribute)
-        return command
-
-    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """The list of commands, without importing them."""
-        del ctx
-        with formatter.section("Commands"):
-            formatter.write_dl([(name, row[2]) for name, row in COMMANDS.items()])
-
-
-@click.command(cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
-@click.version_option(__version__, prog_name="exchange")
-@common
-def program() -> None:
-    """Signed, sealed exchange of trafficking cases between national focal points, under co-signed agreements."""
-
-
-def main(argv: Sequence[str] | None = None) -> int:
+def main(argv: list[str] | None = None) -> int:
     """Run one command; returns the exit code."""
-    arguments = list(sys.argv[1:] if argv is None else argv)
-    output.prepare_streams()
-    # One object for the whole run, so that an error knows what was asked for before it.
-    said = Settings(as_json="--json" in arguments)
     try:
-        result = program.main(arguments, prog_name="exchange", standalone_mode=False, obj=said)
-    except ExchangeError as error:
-        return output.fail(said, error)
-    except click.exceptions.NoArgsIsHelpError as error:
-        error.show()
-        return output.USAGE
-    except click.UsageError as error:
-        path = error.ctx.command_path if error.ctx else "exchange"
-        return output.fail_usage(said, error.format_message(), f"{path} --help")
-    except (click.Abort, KeyboardInterrupt):
-        output.note("stopped; nothing more was done")
-        return output.STOPPED
-    except BrokenPipeError:
-        # Whoever read our output left; Python would complain again when it closes the stream.
-        sys.stdout = None
-        return 0
-    except Exception as error:  # noqa: BLE001 - the last resort: a code, never a trace
-        return output.fail_unexpected(said, error)
-    return result if isinstance(result, int) else 0
+        from exchange.cli.commands import run
+
+        return run(argv)
+    except KeyboardInterrupt:
+        if sys.stderr is not None:
+            sys.stderr.write("stopped; nothing more was done\n")
+        return STOPPED

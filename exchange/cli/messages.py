@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any, Final, cast
 import click
 
 from exchange.cli import output
+from exchange.cli.main import STOPPED
 from exchange.cli.settings import Settings, common, settings
 
 if TYPE_CHECKING:
@@ -312,7 +313,7 @@ def _tell_stopped(said: Settings, order: Order, outcome: Outcome) -> int:
             output.emit_json(said, _as_document(order, outcome, [], ok=False))
         output.note(f"stopped waiting; message {ident} is queued and goes on being sent: exchange outbox")
         output.note("do not send it again")
-    return output.STOPPED
+    return STOPPED
 
 
 def _tell(said: Settings, order: Order, outcome: Outcome) -> int:

@@ -17,14 +17,15 @@ import secrets
 import shutil
 import sys
 import textwrap
-from typing import TYPE_CHECKING, Any, Final
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, Final, TextIO, cast
 
 import click
 
 from exchange.core.errors import CODES, ExchangeError, Fault, LocalError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
     from exchange.cli.settings import Settings
     from exchange.core.wire import JsonObject, JsonValue
@@ -33,7 +34,6 @@ WIDTH: Final = 100
 TRAINING: Final = "training-"
 EXIT_OF_FAULT: Final = {Fault.PEER: 1, Fault.LOCAL: 3, Fault.INTEGRITY: 4}
 USAGE: Final = 2
-STOPPED: Final = 130  # a person ended it: 128 and SIGINT, as shells count
 
 # C0 without tab and line feed, DEL and C1, and the characters that turn text around or hide it.
 _UNSEEN: Final = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f\ufeff]")
@@ -43,6 +43,52 @@ _ESCAPED: Final = re.compile("[\x7f-\x9f\u2028-\u202e\u2066-\u2069]")
 def clean(text: str) -> str:
     """A text that a terminal shows and nothing else."""
     return _UNSEEN.sub("\N{REPLACEMENT CHARACTER}", text)
+
+
+class UnwrittenError(Exception):
+    """Standard output took no more. Not an ``OSError``: no command mistakes it for trouble with one of its files."""
+
+
+class _Stdout:
+    """Standard output whose failure is told from that of every other file, whoever writes: click, rich or we."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def write(self, text: str) -> int:
+        with _as_unwritten():
+            return self._stream.write(text)
+
+    def flush(self) -> None:
+        with _as_unwritten():
+            self._stream.flush()
+
+    def __getattr__(self, name: str) -> Any:  # noqa: ANN401 - whatever a stream has
+        return getattr(self._stream, name)
+
+
+@contextmanager
+def _as_unwritten() -> Iterator[None]:
+    try:
+        yield
+    except BrokenPipeError:  # the reader left, which is its right
+        raise
+    except OSError:
+        raise UnwrittenError from None
+
+
+@contextmanager
+def checked_stdout() -> Iterator[None]:
+    """For the block, a failure of standard output is ``UnwrittenError``; also one of there being none."""
+    before = sys.stdout
+    if before is None:  # closed: the first file to be opened would take its place
+        raise UnwrittenError
+    sys.stdout = cast("TextIO", _Stdout(before))
+    try:
+        yield
+        sys.stdout.flush()
+    finally:
+        sys.stdout = before
 
 
 def prepare_streams() -> None:

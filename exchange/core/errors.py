@@ -245,6 +245,9 @@ CODES: dict[str, Code] = {
     ),
     "input.not_found": _local("the file does not exist or cannot be read", "check the name and the permissions"),
     "input.exists": _local("the file or folder exists already and is not overwritten", "choose another name"),
+    "input.output": _local(
+        "the output could not be written", "make room, or name another file; what was asked for may be done already"
+    ),
     "input.unknown_id": _local(
         "no message with that id is stored here", "exchange inbox and exchange outbox list them"
     ),
@@ -287,6 +290,10 @@ CODES: dict[str, Code] = {
         "the stored log does not give its signed root", "stop; keep this copy as evidence"
     ),
     "store.leaf_missing": _integrity("a stored change has no log entry", "stop; keep this copy as evidence"),
+    "store.row_missing": _integrity(
+        "what a log entry records is not stored", "stop; restore from backup; keep this copy as evidence"
+    ),
+    "store.unsigned": _integrity("no checkpoint covers what the node logged", "stop; keep this copy as evidence"),
     "store.blob_missing": _integrity(
         "stored evidence is missing or damaged", "restore it, or ask the sender to send it again"
     ),

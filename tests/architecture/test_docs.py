@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final
 import click
 import pytest
 
-from exchange.cli.main import program
+from exchange.cli.commands import program
 from exchange.core.errors import CODES, Fault
 from tests.places import ROOT
 

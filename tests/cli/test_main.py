@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from typing import TYPE_CHECKING, Any, Final
@@ -9,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 import click
 import pytest
 
-from exchange.cli.main import COMMANDS, program
+from exchange.cli.commands import COMMANDS, program
 from tests.cli import homes
 
 if TYPE_CHECKING:
@@ -161,3 +162,53 @@ def test_module_is_the_program() -> None:
     done = homes.program("--version")
     assert (done.code, done.err) == (0, "")
     assert done.out.startswith("exchange, version ")
+
+
+@pytest.mark.parametrize("words", [("outbox",), ("outbox", "--json"), ("schema", "show", "victim"), ("--help",)])
+def test_full_disk_below_the_output_is_told(pair: homes.Pair, words: tuple[str, ...]) -> None:
+    """Output that cannot be written is an error of its own with exit code 3, never success and never a trace."""
+    done = written_to(">/dev/full", *words, home=pair.home("TH"))
+    assert done.code == 3
+    assert done.refused("input.output")
+
+
+def test_closed_output_begins_nothing(pair: homes.Pair) -> None:
+    """Without a standard output a command is refused before it does anything."""
+    words = ("send", str(homes.REFERRAL), "--to", "KH")
+    done = written_to(">&-", *words, home=pair.home("TH"))
+    assert done.code == 3
+    assert done.refused("input.output")
+    assert homes.program("outbox", "--json", "--home", pair.home("TH")).json["messages"] == []
+
+
+@pytest.mark.parametrize("words", [("outbox",), ("fly",)])
+def test_nowhere_to_tell_an_error(pair: homes.Pair, words: tuple[str, ...]) -> None:
+    """Where not even an error can be written, the exit code says it."""
+    done = written_to(">/dev/full 2>/dev/full", *words, home=pair.home("TH"))
+    assert (done.code, done.out, done.err) == (3, "", "")
+
+
+def written_to(redirection: str, *words: str, home: Path) -> homes.Done:
+    """Run the real program with its output redirected by the shell."""
+    done = subprocess.run(
+        ["/bin/sh", "-c", f'"$0" -m exchange "$@" {redirection}', sys.executable, *words],
+        capture_output=True, text=True, check=False, timeout=60, env=os.environ | {"EXCHANGE_HOME": str(home)},
+    )  # fmt: skip
+    return homes.Done(done.returncode, done.stdout, done.stderr)
+
+
+@pytest.mark.parametrize("module", ["exchange.cli.commands", "click", "exchange.cli.reading"])
+def test_interruption_while_loading_is_quiet(tmp_path: Path, module: str) -> None:
+    """Ctrl-C while the program is still being loaded shows no trace."""
+    script = (
+        "import sys\n"
+        "class Stop:\n"
+        "    def find_spec(self, name, *_):\n"
+        f"        if name == {module!r}: raise KeyboardInterrupt\n"
+        "sys.meta_path.insert(0, Stop())\n"
+        "from exchange.cli.main import main\n"
+        "sys.exit(main(['outbox']))\n"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False, cwd=tmp_path)
+    assert done.returncode == 130
+    assert done.stderr.strip() == "stopped; nothing more was done"
