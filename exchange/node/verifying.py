@@ -5,43 +5,48 @@ Implements the node's side of docs/protocol.md sections 7.1 (R20), 9 and 12.
 Rules:
 1. Nothing is written and no key is used; with the case keys, every stored message is opened as well.
 2. What is wrong is listed with its code and place and the reading goes on: an operator must see all of it.
-3. The log is the measure: a state without its entry is wrong, whatever else says so.
+3. The log is the measure: a state without its entry is wrong, and so is an entry whose record is not there any more.
 
 What is asked: every entry parses, stands at its place and is not back-dated; every checkpoint is signed and its root is
 that of the entries; the stored edge of the tree is the one they give; every card and agreement has its entry; every
 envelope has its digest and its sender's signature; every message that was decided has its entry, its envelope and its
 stored answer, signed by who had to sign; no number is used that the pair's record does not know; every evidence file
-has its digest.
+has its digest; and whatever an entry names is stored (node.verifying_log).
 """
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
-from dataclasses import dataclass, field
+from collections import defaultdict
 from typing import TYPE_CHECKING, Final, Protocol, TypeVar
 
 from exchange.core.answers import Answers, Outcome, verify_answers, verify_void
-from exchange.core.audit import Event, Leaf, advance, is_back_dated, parse_leaf
-from exchange.core.checkpoint import LogKeys, parse_checkpoint
+from exchange.core.audit import Event, parse_leaf
 from exchange.core.delivery import DELIVERED, OPEN, Status, Window
 from exchange.core.envelope import SignedEnvelope, open_body, parse_envelope
-from exchange.core.errors import CODES, ExchangeError, IntegrityError, PeerError
+from exchange.core.errors import ExchangeError, IntegrityError, PeerError
 from exchange.core.keys import Card, Use, read_card
-from exchange.core.merkle import Frontier, hash_leaf
 from exchange.core.statement import parse_statement
-from exchange.core.wire import DocumentType, JsonObject, JsonValue, NodeId, parse_signed_document
-from exchange.node.records import window_from_row
+from exchange.core.wire import DocumentType, NodeId, parse_signed_document
+from exchange.node.records import id_list, outgoing_from_row, window_from_row
+from exchange.node.verifying_log import ENVELOPE, PAGE, ROW, LogIndex, LogReader, Review, read_pages
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable
-    from datetime import datetime
+    from collections.abc import Callable
 
-    from exchange.ports import Records, Row
+    from exchange.core.checkpoint import LogKeys
+    from exchange.core.envelope import Core
+    from exchange.ports import Records
+
+__all__ = ["Review", "Verifier"]
 
 T = TypeVar("T")
-PAGE: Final = 512
-MAX_FINDINGS: Final = 200
 _RECEIPTS: Final = frozenset({Event.DELIVERED, Event.COMPLETED})
+_JUDGED: Final = (Event.RECEIVED, Event.REFUSED, Event.HELD)
+_INSTALLED: Final[dict[str, tuple[Event, ...]]] = {
+    DocumentType.CARD: (Event.CARD_INSTALLED,),
+    DocumentType.AGREEMENT: (Event.AGREEMENT_INSTALLED,),
+    DocumentType.PREKEYS: (Event.PREKEYS_PUBLISHED, Event.PREKEYS_RECEIVED),
+}
 
 
 class CaseKeys(Protocol):
@@ -52,58 +57,6 @@ class CaseKeys(Protocol):
 
     def unwrap(self, case_id: str, wrapped: bytes, bound_to: str) -> bytes:
         """Open what is under a case key."""
-
-
-@dataclass(slots=True)
-class Review:
-    """What was read, and what is wrong with it."""
-
-    counts: Counter[str] = field(default_factory=Counter)
-    findings: list[tuple[str, str]] = field(default_factory=list)
-    total: int = 0
-    opened: bool = False
-    root: str = ""
-
-    def note(self, code: str, where: str) -> None:
-        """Something is wrong."""
-        self.total += 1
-        if len(self.findings) < MAX_FINDINGS:
-            self.findings.append((code, where))
-
-    def to_json(self) -> JsonObject:
-        """For ``--json``."""
-        found: list[JsonValue] = [
-            {"code": code, "where": where, "what": CODES[code].what, "remedy": CODES[code].remedy}
-            for code, where in self.findings
-        ]
-        return {
-            "ok": self.total == 0,
-            "counts": dict(self.counts),
-            "root": self.root,
-            "opened": self.opened,
-            "findings": found,
-            "findings_total": self.total,
-        }
-
-
-@dataclass(slots=True)
-class _Log:
-    """What later steps ask the log: by digest, the entries about it."""
-
-    events: dict[str, list[tuple[int, Event]]] = field(default_factory=lambda: defaultdict(list))
-    commitments: dict[str, str] = field(default_factory=dict)
-
-    def add(self, leaf: Leaf) -> None:
-        if leaf.subject is not None:
-            self.events[leaf.subject].append((leaf.seq, leaf.event))
-            if leaf.commitment is not None and leaf.event in {Event.SEALED, Event.RECEIVED}:
-                self.commitments[leaf.subject] = leaf.commitment
-
-    def has(self, subject: str, *events: Event) -> bool:
-        return any(event in events for _, event in self.events.get(subject, ()))
-
-    def names(self, subject: str, seq: int) -> bool:
-        return any(number == seq for number, _ in self.events.get(subject, ()))
 
 
 class Verifier:
@@ -122,18 +75,17 @@ class Verifier:
         self._log_keys = log_keys
         self._digest_of = digest_of
         self._secrets = secrets
-        self._log = _Log()
+        self._log = LogIndex()
         self._cards: dict[str, list[Card]] = defaultdict(list)
-        self._cases: dict[tuple[str, str], str] = {}
         self._known_cases: set[str] = set()
-        self._wanted: dict[str, str] = {}
+        self._stored_cases: set[str] = set()
         self._windows: dict[str, Window] = {}
         self._checked: dict[tuple[str, str, str], Answers | None] = {}
         self.review = Review(opened=secrets is not None)
 
     async def run(self) -> Review:
         """Read everything. Raises ``ExchangeError`` only where the database itself cannot be read."""
-        await self._read_log()
+        self._log = await LogReader(self._records, self._log_keys, self.review).read()
         await self._read_documents()
         for row in await self._records.read("windows"):
             window = window_from_row(row)
@@ -142,58 +94,14 @@ class Verifier:
         await self._read_outgoing()
         await self._read_incoming()
         await self._read_envelopes()
+        for seq, event, what in self._log.missing():
+            self.review.note("store.row_missing", f"entry {seq} ({event}), {what}")
         await self._read_blobs()
         return self.review
-
-    # -- the log
-
-    async def _read_log(self) -> None:
-        notes = {size: note for size, _, note in await self._records.read("all_checkpoints")}
-        frontier, latest = Frontier(), None
-        async for seq, data in self._pages("leaves", -1, by=1):
-            place = f"entry {frontier.size}"
-            if seq != frontier.size:
-                self.review.note("audit.order", place)
-            latest = self._read_leaf(data, place, frontier.size, latest)
-            frontier = frontier.append(hash_leaf(data))
-            if frontier.size in notes:
-                self._check_note(notes.pop(frontier.size), frontier)
-        for size in notes:
-            self.review.note("store.log_mismatch", f"checkpoint of {size} entries")
-        stored = await self._records.read("log")
-        if [row[1] for row in stored] != [frontier.encode()]:
-            self.review.note("store.log_mismatch", "the stored edge of the tree")
-        self.review.counts["entries"] = frontier.size
-        self.review.root = frontier.root().hex()
-
-    def _read_leaf(self, data: bytes, place: str, seq: int, latest: datetime | None) -> datetime | None:
-        try:
-            leaf = parse_leaf(data)
-        except PeerError as error:
-            self.review.note(error.code, place)
-            return latest
-        if leaf.seq != seq:
-            self.review.note("audit.order", place)
-        if is_back_dated(latest, leaf):
-            self.review.note("audit.back_dated", place)
-        self._log.add(leaf)
-        return advance(latest, leaf)
-
-    def _check_note(self, note: bytes, frontier: Frontier) -> None:
-        place = f"checkpoint of {frontier.size} entries"
-        self.review.counts["checkpoints"] += 1
-        try:
-            head = parse_checkpoint(note, self._log_keys).head
-        except PeerError as error:
-            self.review.note(error.code, place)
-            return
-        if (head.size, head.root) != (frontier.size, frontier.root()):
-            self.review.note("store.log_mismatch", place)
 
     # -- documents
 
     async def _read_documents(self) -> None:
-        installed = {DocumentType.CARD: Event.CARD_INSTALLED, DocumentType.AGREEMENT: Event.AGREEMENT_INSTALLED}
         for digest, kind, data in await self._records.read("review_documents"):
             self.review.counts["documents"] += 1
             place = f"document {digest[:16]}"
@@ -209,7 +117,9 @@ class Verifier:
                 continue
             if document.digest() != digest:
                 self.review.note("store.corrupt", place)
-            if kind in installed and not self._log.has(digest, installed[kind]):
+            events = _INSTALLED.get(kind, ())
+            self._log.mark(digest, ROW, *events)
+            if events and not self._log.has(digest, *events):
                 self.review.note("store.leaf_missing", place)
 
     # -- messages
@@ -218,6 +128,7 @@ class Verifier:
         for case_id, wrapped in await self._records.read("review_cases"):
             self.review.counts["cases"] += 1
             self._known_cases.add(case_id)
+            self._stored_cases.add(case_id)
             if self._secrets is not None:
                 try:
                     self._secrets.learn_case_key(case_id, wrapped)
@@ -226,17 +137,21 @@ class Verifier:
                     self.review.note(error.code, f"case {case_id[:16]}")
 
     async def _read_outgoing(self) -> None:
-        async for _, peer, ident, state, seq, digest, case_id, answer in self._pages("review_outgoing", 0):
+        async for _, peer, ident, state, seq, digest, case_id, answer in read_pages(
+            self._records, "review_outgoing", 0
+        ):
             self.review.counts["outgoing"] += 1
             place, status = f"outgoing {ident} to {peer}", Status(state)
-            self._cases[peer, ident] = case_id
+            self._check_case(case_id, place)
             if digest is None:
                 continue
-            self._wanted[digest] = place
+            self._log.mark(digest, ROW, Event.SEALED)
             if not self._log.has(digest, Event.SEALED):
                 self.review.note("store.leaf_missing", place)
             if seq >= self._window(peer).next_seq:
                 self.review.note("store.corrupt", f"{place}, number")
+            if (answer is None or status in OPEN) and self._log.has(digest, *_RECEIPTS, Event.REFUSED_BY_PEER):
+                self.review.note("store.row_missing", f"{place}, answer")
             if answer is None:
                 # Ended here without an answer, or overtaken by the peer's own message.
                 if status not in OPEN | {Status.ANSWERED} and not self._log.has(digest, Event.RETURNED):
@@ -258,17 +173,21 @@ class Verifier:
             self.review.note("store.corrupt", f"{place}, answer")
 
     async def _read_incoming(self) -> None:
-        async for _, peer, ident, state, seq, digest, case_id, answer in self._pages("review_incoming", 0):
+        async for _, peer, ident, state, seq, digest, case_id, answer in read_pages(
+            self._records, "review_incoming", 0
+        ):
             self.review.counts["incoming"] += 1
             place, status = f"incoming {ident} from {peer}", Status(state)
-            self._wanted[digest] = place
             if case_id is not None:
-                self._cases[peer, ident] = case_id
+                self._check_case(case_id, place)
+            self._log.mark(digest, ROW, Event.HELD)
             if status is Status.HELD:
                 if not self._log.has(digest, Event.HELD):
                     self.review.note("store.leaf_missing", place)
                 continue
-            if not self._log.has(digest, Event.REFUSED if status is Status.REFUSED else Event.RECEIVED):
+            judged = Event.REFUSED if status is Status.REFUSED else Event.RECEIVED
+            self._log.mark(digest, ROW, judged)
+            if not self._log.has(digest, judged):
                 self.review.note("store.leaf_missing", place)
             if not self._window(peer).has(seq):
                 self.review.note("store.corrupt", f"{place}, number")
@@ -314,21 +233,21 @@ class Verifier:
     # -- envelopes
 
     async def _read_envelopes(self) -> None:
-        async for digest, peer, document, body, wrapped in self._pages("review_envelopes", ""):
+        async for digest, peer, document, body, wrapped in read_pages(self._records, "review_envelopes", ""):
             self.review.counts["envelopes"] += 1
-            self._wanted.pop(digest, None)
             place = f"envelope {digest[:16]}"
+            kinds = (Event.SEALED, *_JUDGED, Event.EQUIVOCATION) if body else (Event.VOID_SENT,)
+            self._log.mark(digest, ENVELOPE, *kinds)
             try:
                 if body:
                     envelope = self._check_envelope(digest, peer, document, body)
+                    await self._check_message(envelope.core, digest, place)
                     if wrapped is not None:
-                        self._open(envelope, peer, wrapped)
+                        await self._open(envelope, wrapped)
                 else:
                     self._check_void(digest, peer, document)
             except ExchangeError as error:
                 self.review.note(error.code, place)
-        for place in self._wanted.values():
-            self.review.note("store.corrupt", f"{place}, envelope")
         for (digest,) in await self._records.read("review_outbox"):
             if not await self._records.read("envelope", digest):
                 self.review.note("store.corrupt", f"outbox {digest[:16]}")
@@ -355,16 +274,47 @@ class Verifier:
         if not self._log.has(digest, Event.VOID_SENT):
             raise IntegrityError("store.leaf_missing", "void")
 
-    def _open(self, envelope: SignedEnvelope, peer: str, wrapped: bytes) -> None:
+    async def _check_message(self, core: Core, digest: str, place: str) -> None:
+        """A message that was sealed again has one row, of its last attempt; and the files it names are listed."""
+        sent = core.sender == self._me
+        if sent and self._log.lacks_row(digest, Event.SEALED):
+            rows = [outgoing_from_row(row) for row in await self._records.read(*_row_of(core, sent=True))]
+            if any(row.record.attempt >= core.attempt for row in rows):
+                self._log.mark(digest, ROW, Event.SEALED)
+        if not self._log.has(digest, Event.SEALED, Event.RECEIVED, Event.HELD):
+            return
+        key = (core.recipient, core.id, "out") if sent else (core.sender, core.id, "in")
+        for blob in core.blobs:
+            rows_of = await self._records.read("blobs_named", blob.h)
+            if key not in {row[:3] for row in rows_of}:
+                self.review.note("store.row_missing", f"{place}, evidence {blob.h[:16]}")
+
+    async def _open(self, envelope: SignedEnvelope, wrapped: bytes) -> None:
         """With the case's key: what the log committed to is what is stored. An erased case has no key any more."""
-        case_id = self._cases.get((peer, envelope.core.id))
-        if self._secrets is None or case_id not in self._known_cases or case_id is None:
+        if self._secrets is None:
+            return
+        case_id = await self._case_of(envelope.core)
+        if case_id is None or case_id not in self._known_cases:
             return
         statement = parse_statement(open_body(envelope, self._secrets.unwrap(case_id, wrapped, envelope.digest)))
         self.review.counts["opened"] += 1
-        committed = self._log.commitments.get(envelope.digest)
-        if committed is not None and committed != statement.parts[0].digest:
-            raise IntegrityError("store.log_mismatch", "commitment")
+        for seq, event in self._log.entries(envelope.digest):
+            if event in {Event.SEALED, Event.RECEIVED}:
+                for _, data in await self._records.read("leaves", seq, 1):
+                    if parse_leaf(data).commitment not in {None, statement.parts[0].digest}:
+                        raise IntegrityError("store.log_mismatch", "commitment")
+
+    async def _case_of(self, core: Core) -> str | None:
+        """The case of a stored message."""
+        sent = core.sender == self._me
+        rows = await self._records.read(*_row_of(core, sent=sent))
+        cases = [row[12] for row in rows if row[12] is not None]
+        return str(cases[0]) if cases else None
+
+    def _check_case(self, case_id: str, place: str) -> None:
+        """A case's key goes only when it is erased, and that is an entry."""
+        if case_id not in self._stored_cases and Event.ERASED not in self._log.kinds:
+            self.review.note("store.row_missing", f"{place}, case")
 
     # -- evidence
 
@@ -391,10 +341,8 @@ class Verifier:
                     break
         raise refusal
 
-    async def _pages(self, statement: str, start: int | str, by: int = 0) -> AsyncIterator[Row]:
-        """All rows of a paged statement, whose first column is where the next page begins (from there, or after it)."""
-        position: int | str = start + by if isinstance(start, int) else start
-        while rows := await self._records.read(statement, position, PAGE):
-            for row in rows:
-                yield row
-            position = rows[-1][0] + by if by else rows[-1][0]
+
+def _row_of(core: Core, *, sent: bool) -> tuple[str, str, str]:
+    """The statement, and its values, that reads the rows of a message."""
+    peer = core.recipient if sent else core.sender
+    return "outgoing" if sent else "incoming", peer, id_list([core.id])

@@ -112,7 +112,7 @@ def test_untouched_stores_are_in_order(call: homes.Caller, history: homes.Pair, 
         ("KH", "UPDATE answers SET bytes = (SELECT bytes FROM answers a WHERE a.digest <> answers.digest LIMIT 1)",
          ("envelope.not_for_us", "outgoing")),
         # envelopes
-        ("KH", "DELETE FROM envelopes WHERE digest IN (SELECT digest FROM incoming)", ("store.corrupt", "incoming")),
+        ("KH", "DELETE FROM envelopes WHERE digest IN (SELECT digest FROM incoming)", ("store.row_missing", "entry")),
         ("KH", "DELETE FROM envelopes WHERE digest IN (SELECT digest FROM outbox)", ("store.corrupt", "outbox")),
         ("KH", "UPDATE envelopes SET body = zeroblob(length(body))", ("envelope.malformed", "envelope")),
         ("KH", "UPDATE envelopes SET digest = replace(digest, substr(digest, 1, 4), 'abcd')",
@@ -150,11 +150,73 @@ def test_findings_are_shown_to_people(call: homes.Caller, spoiled: homes.Pair) -
     assert done.refused("store.corrupt")
 
 
-def test_erased_case_is_no_fault(call: homes.Caller, spoiled: homes.Pair) -> None:
-    """A case without its key is not opened, and everything else about it still holds."""
+# The subjects of all entries of one event.
+NAMED = "SELECT leaf ->> '$.subject' FROM (SELECT CAST(leaf AS TEXT) AS leaf FROM leaves) WHERE leaf ->> '$.event' = "
+OTHERS_CARD = "SELECT digest FROM documents WHERE type LIKE '%card%' AND subject = 'kh-fp1'"
+
+
+@pytest.mark.parametrize(
+    ("country", "table", "which", "place"),
+    [
+        ("KH", "incoming", NAMED + "'received'", "(received), record"),
+        ("TH", "incoming", NAMED + "'received'", "(received), record"),
+        ("KH", "outgoing", NAMED + "'sealed'", "(sealed), record"),
+        ("TH", "outgoing", NAMED + "'sealed'", "(sealed), record"),
+        ("KH", "envelopes", NAMED + "'received'", "(received), envelope"),
+        ("KH", "envelopes", NAMED + "'sealed'", "(sealed), envelope"),
+        ("KH", "answers", NAMED + "'answered'", "(answered), answer"),
+        ("TH", "documents", OTHERS_CARD, "(card_installed), record"),
+        ("TH", "documents", NAMED + "'agreement_installed'", "(agreement_installed), record"),
+        ("TH", "documents", NAMED + "'prekeys_published'", "(prekeys_published), record"),
+        ("TH", "documents", NAMED + "'prekeys_received'", "(prekeys_received), record"),
+    ],
+)
+def test_what_an_entry_names_is_asked_for(
+    call: homes.Caller, spoiled: homes.Pair, country: str, table: str, which: str, place: str
+) -> None:
+    """A record that was removed behind the node's back is missed, because its entry still speaks of it."""
+    change(spoiled.home(country), f"DELETE FROM {table} WHERE digest IN ({which})")  # noqa: S608 - see above
+    assert [where for where in missing(call, spoiled.home(country)) if where.endswith(place)]
+
+
+@pytest.mark.parametrize("country", ["KH", "TH"])
+@pytest.mark.parametrize(
+    ("statement", "place"),
+    [
+        ("DELETE FROM blobs", "evidence"),
+        ("DELETE FROM cases", "case"),
+        ("UPDATE outgoing SET status = 'sent', answer = NULL", "answer"),
+        ("UPDATE incoming SET status = 'refused'", "(received), record"),
+    ],
+)
+def test_what_a_message_needs_is_asked_for(
+    call: homes.Caller, spoiled: homes.Pair, country: str, statement: str, place: str
+) -> None:
+    """A message without its evidence, its case's key or its answer, or with another outcome than logged, is found."""
+    change(spoiled.home(country), statement)
+    assert [where for where in missing(call, spoiled.home(country)) if place in where]
+
+
+def missing(call: homes.Caller, home: Path) -> list[str]:
+    """What verify misses in the store: the places."""
+    done = call("verify", "--home", home, "--json")
+    assert done.code == 4, done
+    return [str(item["where"]) for item in done.json["findings"] if item["code"] == "store.row_missing"]
+
+
+def test_emptied_store_is_found(call: homes.Caller, spoiled: homes.Pair) -> None:
+    """A store whose messages were all removed does not agree with its log, however well the log itself holds."""
     home = spoiled.home("KH")
-    change(home, "DELETE FROM cases")
-    assert found(call, home, 0) == []
+    tables = ("incoming", "outgoing", "envelopes", "answers", "blobs", "cases", "outbox")
+    change(home, *(f"DELETE FROM {name}" for name in tables))  # noqa: S608 - the names above
+    assert {code for code, _ in found(call, home)} == {"store.row_missing"}
+
+
+def test_log_that_was_never_signed_is_found(call: homes.Caller, spoiled: homes.Pair) -> None:
+    """The log of a node that has run has a checkpoint."""
+    home = spoiled.home("KH")
+    change(home, "DELETE FROM checkpoints")
+    assert found(call, home) == [("store.unsigned", "checkpoints")]
 
 
 def test_damaged_database_is_told(call: homes.Caller, spoiled: homes.Pair) -> None:
@@ -266,4 +328,8 @@ def test_message_that_was_taken_back(call: homes.Caller, spoiled: homes.Pair) ->
     assert call("show", ident, "--home", home, "--json").json["status"] == "refused"
     assert found(call, home, 0) == []
     change(home, "UPDATE envelopes SET digest = replace(digest, substr(digest, 1, 4), 'abcd') WHERE body = x''")
-    assert found(call, home) == [("store.corrupt", "envelope"), ("store.corrupt", "outbox")]
+    assert found(call, home) == [
+        ("store.corrupt", "envelope"),
+        ("store.corrupt", "outbox"),
+        ("store.row_missing", "entry"),
+    ]

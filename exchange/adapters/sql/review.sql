@@ -14,3 +14,5 @@ SELECT digest FROM outbox ORDER BY digest;
 SELECT case_id, wrapped FROM cases;
 -- name: review_documents
 SELECT digest, type, bytes FROM documents ORDER BY type, version;
+-- name: review_checkpoints
+SELECT size, note FROM checkpoints WHERE size > ? ORDER BY size LIMIT ?;
