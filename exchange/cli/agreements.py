@@ -73,12 +73,12 @@ def new(partners: tuple[str, ...], cards: tuple[str, ...], ident: str | None, da
 
 def _card_in(name: str) -> Card:
     """A signed card from a file."""
-    from exchange.cli.documents import read_input
-    from exchange.core import wire
+    from exchange.cli.documents import parse_signed
     from exchange.core.errors import PeerError
     from exchange.core.keys import read_card
+    from exchange.core.wire import DocumentType
 
-    document = wire.parse_signed_document(read_input(name, wire.MAX_DOCUMENT_BYTES), wire.DocumentType.CARD)
+    _, document = parse_signed(name, DocumentType.CARD)
     held = read_card(document)
     if not held.authority.approves(document):
         raise PeerError("key.threshold", Path(name).name)
@@ -119,8 +119,7 @@ def install(file: str) -> int:
     from exchange.core import wire
 
     said = settings()
-    data = documents.read_input(file, wire.MAX_DOCUMENT_BYTES)
-    wire.parse_signed_document(data, wire.DocumentType.AGREEMENT)
+    data, _ = documents.parse_signed(file, wire.DocumentType.AGREEMENT)
     facts = ask_object(said, "install", {"document": wire.encode_base64(data)})
     if said.as_json:
         output.emit_json(said, {"ok": True, **facts})

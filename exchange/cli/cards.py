@@ -16,7 +16,7 @@ from exchange.cli.settings import Settings, common, settings
 
 if TYPE_CHECKING:
     from exchange.cli.session import Desk
-    from exchange.core.wire import JsonObject
+    from exchange.core.wire import JsonObject, UnverifiedDocument
 
 
 @click.group()
@@ -127,11 +127,11 @@ def export(which: str | None, out: str | None) -> int:
 def import_card(file: str, fingerprint: str | None) -> int:
     """Install a card: this node's own once its authority signed it, or a peer's."""
     from exchange.cli import documents, session
-    from exchange.core.wire import MAX_DOCUMENT_BYTES
+    from exchange.core.wire import DocumentType
 
     said = settings()
-    data = documents.read_input(file, MAX_DOCUMENT_BYTES)
-    facts = session.run(_import(said, data, fingerprint))
+    data, document = documents.parse_signed(file, DocumentType.CARD)
+    facts = session.run(_import(said, data, document, fingerprint))
     if said.as_json:
         output.emit_json(said, {"ok": True, **facts})
         return 0
@@ -140,13 +140,12 @@ def import_card(file: str, fingerprint: str | None) -> int:
     return 0
 
 
-async def _import(said: Settings, data: bytes, fingerprint: str | None) -> JsonObject:
+async def _import(said: Settings, data: bytes, document: UnverifiedDocument, fingerprint: str | None) -> JsonObject:
     from exchange.adapters.home import write_file
     from exchange.cli.session import at_desk
     from exchange.core import wire
     from exchange.core.keys import read_card
 
-    document = wire.parse_signed_document(data, wire.DocumentType.CARD)
     offered = read_card(document)
     home, config = said.open_home()
     async with at_desk(said, require_card=offered.node != config.node) as (desk, _):

@@ -241,6 +241,8 @@ def _countries(_: click.Context, __: click.Parameter, value: str) -> tuple[str, 
 
 def _prepare(keep: Path, countries: Sequence[str]) -> None:
     """Refuse before anything is made. Raises ``LocalError`` input.exists, node.disk."""
+    if keep.exists() and not keep.is_dir():
+        raise LocalError("input.exists", f"--keep: {keep.name} is no folder")
     for country in countries:
         home = keep / country
         if home.exists() and (not home.is_dir() or any(home.iterdir())):

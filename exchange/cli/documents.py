@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from exchange.cli.settings import Settings
     from exchange.core.agreements import Agreement, Clause
     from exchange.core.keys import Card
-    from exchange.core.wire import JsonObject, JsonValue
+    from exchange.core.wire import JsonObject, JsonValue, UnverifiedDocument
 
 STANDARD: Final = "-"
 
@@ -129,6 +129,22 @@ def is_private(path: Path) -> bool:
 
 
 # -- cards and agreements --------------------------------------------------------------------------
+
+
+def parse_signed(name: str, kind: str) -> tuple[bytes, UnverifiedDocument]:
+    """The signed document of a kind in a file. Raises ``PeerError``: input.unsigned, input.not_document, wire.*.
+
+    The strict reader knows only that a file is no signed document; here somebody chose the file, perhaps a wrong one.
+    """
+    from exchange.cli.provision import parse_draft
+
+    data = read_input(name, wire.MAX_DOCUMENT_BYTES)
+    try:
+        return data, wire.parse_signed_document(data, kind)
+    except PeerError as error:
+        if error.code == "wire.wrong_type" or parse_draft(data).signatures:
+            raise
+    raise PeerError("input.unsigned", Path(name).name)
 
 
 def card_to_json(card: Card, signatures: int) -> JsonObject:

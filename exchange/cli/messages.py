@@ -149,7 +149,7 @@ async def _submit(said: Settings, order: Order, draft: JsonValue, outcome: Outco
     async with at_desk(said) as (desk, outcome.running):
         if order.reply_to is not None:
             order, draft = await _as_reply(desk, order, draft)
-        args: JsonObject = {"draft": draft, "to": [*order.to], "permitted_only": order.permitted_only}
+        args: JsonObject = {"draft": draft, "to": [*dict.fromkeys(order.to)], "permitted_only": order.permitted_only}
         if order.dry_run or files:
             plan = await _call_send(desk, {**args, "dry_run": True, "attachments": [*files]})
             if order.dry_run:

@@ -167,10 +167,10 @@ def unlock_authority(folder: Path, passphrase: bytes) -> AuthorityKeys:
 
 
 def parse_draft(data: bytes) -> UnverifiedDocument:
-    """A draft, or a signed document on its way from signer to signer. Raises ``PeerError`` wire.*."""
+    """A draft, or a signed document on its way from signer to signer. Raises input.not_document, wire.*."""
     value = wire.parse_json(data, max_bytes=wire.MAX_DOCUMENT_BYTES)
     if not isinstance(value, dict):
-        raise PeerError("wire.bad_type", "draft")
+        raise PeerError("input.not_document")
     if "payloadType" in value:
         return wire.parse_signed_document(data, min_signatures=0)
     if "tls_pins" in value:
@@ -178,7 +178,7 @@ def parse_draft(data: bytes) -> UnverifiedDocument:
     elif "parties" in value:
         kind = DocumentType.AGREEMENT
     else:
-        raise PeerError("wire.unknown_type", "draft")
+        raise PeerError("input.not_document")
     return UnverifiedDocument(kind, wire.encode_json(strip_comments(value)), ())
 
 

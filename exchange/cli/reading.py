@@ -5,6 +5,7 @@ Rule: showing a received message, or giving out evidence, is written into the au
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, cast
 
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 
 DEFAULT_LIMIT: Final = 50
 MAX_LIMIT: Final = 10_000
+MAX_ATTACHMENTS: Final = 64
 
 _limit = click.option(
     "--limit", default=DEFAULT_LIMIT, show_default=True, type=click.IntRange(1, MAX_LIMIT), help="How many at most."
@@ -152,10 +154,17 @@ def evidence() -> None:
     """Evidence files of a message."""
 
 
+def _number(_: click.Context, __: click.Parameter, value: str) -> int:
+    if re.fullmatch("[0-9]{1,2}", value) and 1 <= int(value) <= MAX_ATTACHMENTS:
+        return int(value)
+    message = f"a number from 1 to {MAX_ATTACHMENTS}, as exchange show ID lists the evidence"
+    raise click.BadParameter(message)
+
+
 @evidence.command("get")
 @common
 @click.argument("ident", metavar="ID")
-@click.argument("number", metavar="N", type=click.IntRange(1, 64))
+@click.argument("number", metavar="N", callback=_number)
 @click.option("--out", required=True, metavar="FILE", help="A new file; an existing one is never overwritten.")
 def get(ident: str, number: int, out: str) -> int:
     """Write evidence N of a message to a file: the original bytes, verified before the file appears."""

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 DEFAULT_NETWORK: Final = "training-local"
 _COUNTRY: Final = re.compile(r"[A-Z]{2}")
+_KEY: Final = re.compile(r"\[\w+\] (?P<key>\w+): (?P<fault>.*)")
+_OPTIONS: Final = {"id": "node", "host": "listen", "port": "listen"}  # the others are called as their keys are
 _ANYWHERE: Final = frozenset({"0.0.0.0", "::", ""})  # noqa: S104 - refused as an address for others, never bound here
 
 
@@ -95,8 +97,7 @@ def init(
     try:
         parse_config(encode_config(config), Path("config.toml"))
     except LocalError as error:
-        place = error.where.rpartition("config.toml ")[2]
-        raise click.UsageError(place) from None
+        raise click.UsageError(_as_option(error.where)) from None
     said.network = network
     made = session.run(provision.create_home(path, config, read_new_passphrase(said), duty_desk=duty_desk))
     draft = made.home.path / "card.unsigned.json"
@@ -107,10 +108,16 @@ def init(
     output.banner(said)
     output.line(f"Home of {config.node} made in {path}.")
     output.line("Next:")
-    output.line(f"  1. take {draft} to your authority: exchange authority sign")
+    output.line(f"  1. take {draft} to your authority: exchange authority sign {draft.name}")
     output.line("  2. exchange card import the signed card, here and at every partner")
     output.line("  3. exchange agreement install, then exchange node run")
     return 0
+
+
+def _as_option(place: str) -> str:
+    """A fault of the configuration that would be written, by the option that it came from."""
+    found = _KEY.search(place)
+    return place if found is None else f"--{_OPTIONS.get(found['key'], found['key'])}: {found['fault']}"
 
 
 # -- authority -------------------------------------------------------------------------------------

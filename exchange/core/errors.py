@@ -151,7 +151,10 @@ CODES: dict[str, Code] = {
     "envelope.malformed": _peer("the envelope is malformed", _ASK_PEER),
     "envelope.not_for_us": _peer("the envelope is addressed to another node", _ASK_PEER),
     "envelope.unknown_sender": _peer("the sender is not known here", "install the sender's card and an agreement"),
-    "envelope.blocked": _peer("the sender is blocked here", "speak to the other node's operator"),
+    "envelope.blocked": _peer(
+        "one of the two nodes blocks the other",
+        "exchange card unblock NODE, where it is blocked here; else ask its operator",
+    ),
     "envelope.signature": _peer("the envelope's signature does not verify", _ASK_PEER),
     "envelope.equivocation": _peer(
         "the same message id was used for other bytes", "both are kept as evidence; investigate"
@@ -256,6 +259,14 @@ CODES: dict[str, Code] = {
     ),
     "input.unknown_attachment": _local("the message has no attachment of that number", "exchange show ID lists them"),
     "input.draft": _local("the draft is not complete", _CORRECT),
+    "input.unsigned": _peer(
+        "the file is a draft that nobody has signed yet", "exchange authority sign FILE, at the authority's home"
+    ),
+    "input.not_document": _peer("the file is neither a card nor an agreement", "check which file was meant"),
+    "input.unknown_agreement": _local(
+        "no such agreement is installed, and no file has that name", "exchange agreement list names those installed"
+    ),
+    "input.own_node": _peer("that is this node itself", "name another node"),
     "input.card": _local(
         "the card names other keys than this home has", "have the home's own card.unsigned.json signed"
     ),

@@ -81,9 +81,12 @@ class Desk:
         dry_run = args.flag("dry_run") if args.has("dry_run") else False
         given = args.items("attachments", high=64) if args.has("attachments") else []
         attachments = [await self._staging.record(item, dry_run=dry_run) for item in given]
+        to = args.texts("to", low=1, high=32)
+        for name in to:
+            self._resolve_other(name)
         result = await self._node.sender.submit(
             args.any("draft"),
-            args.texts("to", low=1, high=32),
+            to,
             attachments,
             actor=_actor(args),
             permitted_only=args.flag("permitted_only") if args.has("permitted_only") else False,
@@ -236,13 +239,21 @@ class Desk:
             return registry.me
         return registry.resolve(name)
 
+    def _resolve_other(self, name: str) -> NodeId:
+        """A peer by id or country. Raises ``PeerError``: input.own_node, card.unknown, card.ambiguous."""
+        try:
+            node = self._node.registry.resolve(name)
+        except PeerError:
+            node = self._resolve(name)  # raises the same again, unless it is our own country
+        if node == self._node.me:
+            raise PeerError("input.own_node")
+        return node
+
     async def _block(self, args: Fields) -> JsonValue:
         """``{node, blocked, actor?}``."""
         registry = self._node.registry
         name = args.text("node")
-        node = registry.resolve(name)
-        if node == registry.me:
-            raise PeerError("card.unknown", "this node itself")
+        node = self._resolve_other(name)
         await self._node.block(node, blocked=args.flag("blocked"), actor=_actor(args))
         return {"node": node, "blocked": node in registry.blocked}
 
@@ -255,12 +266,12 @@ class Desk:
 
     async def _agreement(self, args: Fields) -> JsonValue:
         """``{id, version?}``: one agreement with its payload and document, the newest version unless one is named."""
-        ident = args.text("id", pattern=wire.AGREEMENT_ID)
+        ident = args.text("id")
         version = args.integer("version", low=1) if args.has("version") else None
         registry = self._node.registry
         found = [item for item in registry.agreements.values() if item.id == ident and version in {None, item.version}]
         if not found:
-            raise PeerError("agreement.unknown", ident)
+            raise LocalError("input.unknown_agreement")
         return reports.agreement_with_text(max(found, key=lambda item: item.version), registry)
 
     # -- the node

@@ -108,9 +108,34 @@ def test_successor_ends_what_it_supersedes(call: homes.Caller, pair: homes.Pair)
 
 def test_unknown_agreement_is_told(call: homes.Caller, pair: homes.Pair) -> None:
     """An id or a version that is not installed is refused."""
-    for words in (("nothing",), ("pair", "--version", "7")):
+    for words in (("nothing",), ("No.thing",), ("pair", "--version", "7")):
         done = call("agreement", "show", *words, "--home", pair.home("TH"))
-        assert (done.code, done.refused("agreement.unknown")) == (1, True)
+        assert (done.code, done.refused("input.unknown_agreement")) == (3, True)
+
+
+def test_file_that_is_no_agreement(call: homes.Caller, pair: homes.Pair) -> None:
+    """A draft that nobody signed, and a file that is something else, are told as what they are."""
+    draft = pair.home("TH") / "card.unsigned.json"
+    home = ("--home", pair.home("TH"))
+    for words in (("card", "import", draft), ("agreement", "install", draft), ("agreement", "new", "--card", draft)):
+        more = ("--card", draft) if "new" in words else ()
+        done = call(*words, *more, *home)
+        assert (done.code, done.refused("input.unsigned")) == (1, True)
+        assert "exchange authority sign" in done.err
+    for words in (
+        ("card", "import", homes.REFERRAL),
+        ("card", "show", homes.REFERRAL),
+        ("agreement", "install", homes.REFERRAL),
+        ("agreement", "show", homes.REFERRAL),
+    ):
+        done = call(*words, *home)
+        assert (done.code, done.refused("input.not_document")) == (1, True)
+    (pair.folder / "th.json").write_bytes(pair.cards["TH"])
+    assert call("agreement", "install", pair.folder / "th.json", *home).refused("wire.wrong_type")
+    half = json.loads(pair.cards["TH"])
+    del half["payload"]
+    (pair.folder / "th.json").write_text(json.dumps(half))
+    assert call("card", "import", pair.folder / "th.json", *home).refused("wire.missing")
 
 
 def test_card_is_no_agreement(call: homes.Caller, pair: homes.Pair) -> None:

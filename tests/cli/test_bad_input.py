@@ -72,6 +72,14 @@ def test_peers_that_cannot_be_written_to(pair: homes.Pair) -> None:
     assert refused(homes.program(*words, "KH"), 1, "envelope.blocked")
 
 
+def test_demo_in_a_file(tmp_path: Path) -> None:
+    """A demonstration that is to be kept in a file instead of a folder is refused before it begins."""
+    (tmp_path / "file").write_text("mine")
+    done = homes.program("demo", "--keep", tmp_path / "file")
+    assert refused(done, 3, "input.exists")
+    assert "--keep" in done.err
+
+
 def test_message_that_is_not_here(pair: homes.Pair) -> None:
     """An unknown id is told by every command that takes one."""
     home = ("--home", pair.home("TH"))

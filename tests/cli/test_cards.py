@@ -191,5 +191,5 @@ def test_block_lasts_until_it_is_ended(call: homes.Caller, pair: homes.Pair) -> 
 
 def test_node_does_not_block_itself(call: homes.Caller, pair: homes.Pair) -> None:
     """This node itself and a node that is unknown cannot be blocked."""
-    assert call("card", "block", "th-fp1", "--home", pair.home("TH")).refused("card.unknown")
+    assert call("card", "block", "th-fp1", "--home", pair.home("TH")).refused("input.own_node")
     assert call("card", "block", "VN", "--home", pair.home("TH")).refused("card.unknown")

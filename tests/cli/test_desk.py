@@ -108,7 +108,11 @@ async def test_stored_evidence_opens_only_whole(bundle: NodeBundle) -> None:
         ("header", {"id": "0" * 32, "surplus": 1}, "wire.unknown_member"),
         ("wait", {"id": "0" * 32, "seconds": 1, "surplus": 1}, "wire.unknown_member"),
         ("install", {"document": "AAAA"}, "wire.not_json"),
-        ("agreement", {"id": "pair", "version": 9}, "agreement.unknown"),
+        ("agreement", {"id": "pair", "version": 9}, "input.unknown_agreement"),
+        ("send", {"draft": {}, "to": ["th"]}, "input.own_node"),
+        ("send", {"draft": {}, "to": ["KH", "th-fp1"]}, "input.own_node"),
+        ("send", {"draft": {}, "to": ["LA"]}, "card.unknown"),
+        ("block", {"node": "TH", "blocked": True}, "input.own_node"),
         ("send", {"draft": {}, "to": []}, "wire.bad_value"),
     ],
 )

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 HEAVY: Final = ("aiohttp", "cryptography", "jsonschema", "jsonschema_rs", "nacl", "rich", "structlog")
+NO_NUMBER: Final = ("evidence", "get", "0" * 32, "one", "--out", "x")
 OFFERED: Final = [name for name in COMMANDS if name not in {"bench", "demo"}]
 
 
@@ -65,13 +66,21 @@ def test_no_command_is_usage(call: homes.Caller) -> None:
     assert "Commands" in done.err
 
 
-@pytest.mark.parametrize("words", [("fly",), ("inbox", "--fast"), ("card", "fly"), ("send",), ("show",)])
+@pytest.mark.parametrize("words", [("fly",), ("inbox", "--fast"), ("card", "fly"), ("send",), ("show",), NO_NUMBER])
 def test_misunderstood_command_is_usage(call: homes.Caller, words: tuple[str, ...]) -> None:
     """A command that does not exist, an unknown option and a missing argument exit 2 and point to the help."""
     done = call(*words)
     assert done.code == 2
     assert done.refused("input.usage")
     assert "--help" in done.err
+
+
+@pytest.mark.parametrize("number", ["one", "0", "65", "\N{SUPERSCRIPT TWO}", "1" * 5_000])
+def test_number_of_evidence_is_explained(call: homes.Caller, number: str) -> None:
+    """What is no number of an evidence file is told with what it should be."""
+    done = call("evidence", "get", "0" * 32, number, "--out", "x")
+    assert done.code == 2
+    assert "exchange show ID lists" in done.err
 
 
 def test_misunderstood_command_is_usage_in_json(call: homes.Caller) -> None:

@@ -85,6 +85,21 @@ def test_blocked_peer_gets_nothing(call: homes.Caller, home: Path) -> None:
     assert call("card", "block", "KH", "--home", home).code == 0
     done = call("send", homes.REFERRAL, "--to", "KH", "--home", home, "--json")
     assert (done.code, done.json["error"]["code"]) == (1, "envelope.blocked")
+    assert "card unblock" in done.json["error"]["remedy"]
+
+
+def test_this_node_is_no_recipient(call: homes.Caller, home: Path) -> None:
+    """A message to this node itself is refused as such, by country and by id, and nothing is stored."""
+    for name in ("TH", "th-fp1"):
+        done = call("send", homes.REFERRAL, "--to", name, "--home", home)
+        assert (done.code, done.refused("input.own_node")) == (1, True)
+    assert call("outbox", "--home", home, "--json").json["messages"] == []
+
+
+def test_recipient_named_twice_receives_once(call: homes.Caller, home: Path) -> None:
+    """The same recipient given twice is one recipient."""
+    done = call("send", homes.REFERRAL, "--to", "KH", "--to", "KH", "--to", "kh", "--home", home, "--json")
+    assert (done.code, [item["to"] for item in done.json["recipients"]]) == (0, ["kh-fp1"])
 
 
 def test_unknown_peer_is_told(call: homes.Caller, home: Path) -> None:

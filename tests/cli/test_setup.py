@@ -85,8 +85,9 @@ def test_init_spares_what_exists(call: homes.Caller, tmp_path: Path, passphrase:
         (("--country", "TH", "--listen", "8443"), "HOST:PORT"),
         (("--country", "TH", "--listen", "127.0.0.1:99999"), "HOST:PORT"),
         (("--country", "TH", "--listen", "0.0.0.0:8443"), "--url"),
-        (("--country", "TH", "--url", "http://plain.example"), "https://host"),
-        (("--country", "TH", "--node", "kh-fp1"), "begins with the country"),
+        (("--country", "TH", "--url", "http://plain.example"), "--url: https://host"),
+        (("--country", "TH", "--agency", ""), "--agency: a text"),
+        (("--country", "TH", "--node", "kh-fp1"), "--node: "),
         (("--country", "TH", "--network", "Mekong!"), "small letters"),
     ],
 )
@@ -98,6 +99,7 @@ def test_init_refuses_what_no_card_could_say(
     done = call("init", "--home", home, "--agency", "A", *words, "--passphrase-file", passphrase)
     assert done.code == 2
     assert told in done.err
+    assert "line " not in done.err  # of a file that nobody has seen
     assert not home.exists()
 
 
@@ -254,8 +256,8 @@ def test_document_on_its_way_is_signed_in_place(
 @pytest.mark.parametrize(
     ("data", "code"),
     [
-        (b"[]", "wire.bad_type"),
-        (b"{}", "wire.unknown_type"),
+        (b"[]", "input.not_document"),
+        (b"{}", "input.not_document"),
         (b'{"tls_pins": [', "wire.not_json"),
         (wire.encode_signed_document(UnverifiedDocument(DocumentType.REQUEST, b"{}", ())), "wire.wrong_type"),
     ],
