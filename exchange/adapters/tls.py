@@ -83,7 +83,7 @@ def spki_pin(cert: bytes) -> Digest:
     try:
         read = x509.load_pem_x509_certificate if cert.startswith(b"-----") else x509.load_der_x509_certificate
         return _pin(read(cert))
-    except (ValueError, UnsupportedAlgorithm):
+    except (ValueError, UnsupportedAlgorithm, x509.InvalidVersion):
         raise LocalError("node.key", "tls.crt") from None
 
 
@@ -130,7 +130,7 @@ class PinnedKey(aiohttp.Fingerprint):
         cert = tls.getpeercert(binary_form=True) if tls is not None else None
         try:
             pin = _pin(x509.load_der_x509_certificate(cert)) if cert else ""
-        except (ValueError, UnsupportedAlgorithm):
+        except Exception:  # noqa: BLE001 - a stranger's bytes: whatever a parser says of them, it is a mismatch
             pin = ""
         if pin not in self._pins:
             host, port, *_ = transport.get_extra_info("peername") or ("", 0)

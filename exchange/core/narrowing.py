@@ -16,13 +16,13 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
+import jsonschema_rs
+
 from exchange.core import wire
 from exchange.core.errors import PeerError
 from exchange.core.schemas import compile_schema
 
 if TYPE_CHECKING:
-    import jsonschema_rs
-
     from exchange.core.wire import JsonValue
 
 MAX_NARROWING_BYTES: Final = 8_192
@@ -45,7 +45,9 @@ class Narrowing:
 
     def first_problem(self, content: JsonValue) -> str | None:
         """The place and rule that the content breaks, or None."""
-        for error in self._validator.iter_errors(content):
+        try:
+            self._validator.validate(content)  # the first alone: all of them could be a gigabyte
+        except jsonschema_rs.ValidationError as error:
             path = "/" + "/".join(str(step) for step in error.instance_path)
             return f"{path} ({error.schema_path[-1] if error.schema_path else 'schema'})"
         return None

@@ -21,6 +21,7 @@ from cryptography.hazmat.primitives.serialization import (
 from exchange.adapters.home import write_file
 from exchange.adapters.tls import PinnedKey, client_context, new_tls, server_context, spki_pin
 from exchange.core.errors import LocalError
+from exchange.core.wire import Digest
 from tests.adapters import wires
 
 if TYPE_CHECKING:
@@ -139,3 +140,15 @@ def test_a_pin_fails_closed() -> None:
     for extra in ({"ssl_object": Tls(other)}, {"ssl_object": Tls(None)}, {"ssl_object": Tls(b"\x30\x00")}, {}):
         with pytest.raises(aiohttp.ServerFingerprintMismatch):
             pinned.check(Wire(peername=("127.0.0.1", 1), **extra))
+
+
+@pytest.mark.parametrize("version", [0, 1, 3, 0x7F])
+def test_a_certificate_that_no_parser_reads_is_a_mismatch(version: int) -> None:
+    """A stranger's certificate of another version is refused as one with another key, and nothing else happens."""
+    cert = x509.load_pem_x509_certificate(new_tls("kh-fp1", [], "pw")[1]).public_bytes(Encoding.DER)
+    changed = cert.replace(b"\xa0\x03\x02\x01\x02", bytes((0xA0, 3, 2, 1, version)), 1)
+    assert changed != cert
+    with pytest.raises(aiohttp.ServerFingerprintMismatch):
+        PinnedKey([Digest("0" * 64)]).check(Wire(ssl_object=Tls(changed), peername=("127.0.0.1", 1)))
+    with pytest.raises(LocalError, match=r"node\.key"):
+        spki_pin(changed)

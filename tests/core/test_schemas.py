@@ -6,6 +6,8 @@ Length: the book is one class; what is built, cut and judged here shares one set
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from typing import Any
 
 import jsonschema_rs
@@ -433,3 +435,25 @@ def test_validator_has_no_backtracking() -> None:
     """The validator's patterns are linear: what needs backtracking is not compiled."""
     with pytest.raises(jsonschema_rs.ValidationError, match="regex"):
         compile_schema({"pattern": "^(?=a)a$"})
+
+
+def test_a_mebibyte_of_faults_costs_little_memory() -> None:
+    """The first fault is told without making them all: a peer's message could otherwise take gigabytes."""
+    program = (
+        "import resource\n"
+        "from exchange.core.errors import PeerError\n"
+        "from tests.core.test_schemas import book\n"
+        "schemas = book()\n"
+        "before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\n"
+        "for judge, value in ((schemas.validate_header, {'refers_to': [1] * 500_000}),"
+        " (schemas.validate_attachments, [{}] * 300_000)):\n"
+        "    try:\n"
+        "        judge(value)\n"
+        "    except PeerError as error:\n"
+        "        print(error.code)\n"
+        "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    first, second, kibibytes = done.stdout.split()
+    assert (first, second) == ("schema.invalid", "schema.invalid")
+    assert int(kibibytes) < 256 * 1024
