@@ -167,7 +167,7 @@ class Delivery:
         left = [item for item in items if item[2] not in answered]
         queue.succeed()
         if len(left) < len(items):
-            queue.progress()
+            queue.progress(len(items) - len(left))
         if not left:
             return True
         codes = {item[2]: deferred.get(item[2]) or bare.get(index) for index, item in enumerate(items)}

@@ -73,14 +73,21 @@ class PeerQueue:
     def retry(self) -> None:
         """The peer, or an operator, asks for everything that waits."""
         self.succeed()
-        self.progress()
+        self.deferrals = 0
+        self.unpark()
         self.wake.set()
         self.blobs.set()
 
-    def progress(self) -> None:
-        """Something was finally answered: what waits for it may be taken now. There are only so many answers."""
+    def progress(self, answered: int) -> None:
+        """So many were finally answered: twice as many of those that wait, the first in line, may be taken now.
+
+        Not all of them: a long queue at a peer that takes one at a time would be sent over and over.
+        """
         self.deferrals = 0
-        self.unpark()
+        self.parked.sort()
+        first, self.parked = self.parked[: 2 * answered], self.parked[2 * answered :]
+        self.ready += first
+        heapq.heapify(self.ready)
 
     def park(self, item: Item, code: str, until: float) -> None:
         """The peer deferred this: it waits, and does not stand in the way of others. The first one says until when."""

@@ -121,15 +121,30 @@ def test_hearing_from_a_refusing_peer_ends_no_wait() -> None:
     assert (queue.failures, queue.trouble, queue.wake.is_set()) == (1, "relay.busy", False)
 
 
-def test_progress_brings_back_what_was_deferred() -> None:
-    """A final answer, or somebody's asking, brings everything back at once."""
-    for ask in (PeerQueue.progress, PeerQueue.retry):
-        queue = filled(item(1))
-        (taken,) = queue.take(1, 100)
+def parked(count: int) -> PeerQueue:
+    """A queue whose peer deferred everything."""
+    queue = filled(*(item(seq) for seq in range(count)))
+    for taken in reversed(queue.take(count, 10_000)):
         queue.park(taken, "relay.held", 1e9)
-        ask(queue)
-        assert [one[1] for one in queue.ready] == [1]
-        assert queue.deferrals == 0
+    return queue
+
+
+def test_asking_brings_back_what_was_deferred() -> None:
+    """Somebody's asking brings everything back at once."""
+    queue = parked(3)
+    queue.retry()
+    assert sorted(one[1] for one in queue.ready) == [0, 1, 2]
+    assert (queue.parked, queue.deferrals) == ([], 0)
+
+
+def test_progress_brings_back_the_first_in_line() -> None:
+    """Each final answer brings back two of those deferred, the first in line; the others wait for their time."""
+    queue = parked(5)
+    queue.progress(1)
+    assert [taken[1] for taken in queue.take(9, 1_000)] == [0, 1]
+    assert ([one[1] for one in queue.parked], queue.deferrals) == ([2, 3, 4], 0)
+    queue.progress(7)
+    assert [taken[1] for taken in queue.take(9, 1_000)] == [2, 3, 4]
 
 
 def test_answered_item_is_forgotten_wherever_it_is() -> None:
