@@ -21,6 +21,7 @@ import os
 import shutil
 import stat
 import tempfile
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -91,15 +92,23 @@ def _flush_folder(folder: Path) -> None:
         os.close(descriptor)
 
 
-def verify_export(folder: Path, *, card_keys: LogKeys | None = None, progress: Progress | None = None) -> Report:
+def verify_export(
+    folder: Path,
+    *,
+    now: datetime | None = None,
+    card_keys: LogKeys | None = None,
+    progress: Progress | None = None,
+) -> Report:
     """Check an export folder; everything that is wrong is in the report.
 
-    ``card_keys`` are the log's keys from the node's card: without them the folder only vouches for itself. Raises
-    ``LocalError`` input.not_found where the folder, or a file of it, cannot be read at all.
+    ``card_keys`` are the log's keys from the node's card: without them the folder only vouches for itself. ``now``
+    is the reader's clock, this machine's if left out. Raises ``LocalError`` input.not_found where the folder, or a
+    file of it, cannot be read at all.
     """
     if not folder.is_dir():
         raise LocalError("input.not_found", folder.name)
-    return verify_pack(folder_reader(folder), _paths(folder), card_keys=card_keys, progress=progress)
+    moment = datetime.now(UTC) if now is None else now
+    return verify_pack(folder_reader(folder), _paths(folder), now=moment, card_keys=card_keys, progress=progress)
 
 
 def folder_reader(folder: Path) -> Reader:

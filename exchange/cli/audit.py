@@ -39,7 +39,10 @@ def audit() -> None:
 @common
 @click.option("--out", required=True, metavar="DIR", help="A new folder.")
 def export(out: str) -> int:
-    """Write the signed log as a folder that anybody can check without this program's help."""
+    """Write the signed log as a folder.
+
+    Anybody can check it, also without this program.
+    """
     from exchange.adapters.audit_folder import write_export
     from exchange.adapters.snapshot import Snapshot
     from exchange.core.errors import LocalError
@@ -79,15 +82,22 @@ def own_card(snapshot: Snapshot, config: Config) -> Card:
 
 
 def log_keys_of(card: Card) -> LogKeys:
-    """The two log keys that a card names. Raises ``PeerError`` audit.bad_checkpoint, key.unknown."""
+    """The log keys of a card, with their dates. Raises ``PeerError`` audit.bad_checkpoint, key.unknown."""
     from exchange.core.checkpoint import log_keys, parse_origin
     from exchange.core.errors import PeerError
     from exchange.core.keys import Alg, Use
 
-    found = {key.alg: key.raw for key in card.keys_for(Use.LOG)}
+    held = [item for item in card.keys if item.use is Use.LOG]
+    found = {item.key.alg: item.key.raw for item in held}
     if set(found) != {Alg.ED25519, Alg.MLDSA44}:
         raise PeerError("key.unknown", f"log keys in the card of {card.node}")
-    return log_keys(parse_origin(card.log_origin), found[Alg.ED25519], found[Alg.MLDSA44])
+    return log_keys(
+        parse_origin(card.log_origin),
+        found[Alg.ED25519],
+        found[Alg.MLDSA44],
+        valid_from=max(item.valid_from for item in held),
+        valid_until=min(item.valid_until for item in held),
+    )
 
 
 # -- checking an export ----------------------------------------------------------------------------
@@ -144,6 +154,8 @@ def _show_report(report: Report) -> None:
             ("signed", output.text_of(facts["signed"])),
             ("first entry", output.text_of(facts["first"])),
             ("last entry", output.text_of(facts["latest"])),
+            ("clock set back", output.text_of(facts["clock_steps"])),
+            ("log restarts", output.text_of(facts["log_restarts"])),
         ]
     )
     if report.events:

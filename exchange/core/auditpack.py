@@ -11,6 +11,8 @@ Rules:
    ``card_keys``, the keys of the node's card, close that gap.
 4. What is wrong is listed with its code and place. An entry that was altered ends the reading; one that was
    logged so, but is malformed, out of place or back-dated, is reported and the reading goes on.
+5. A checkpoint speaks of its entries, by keys that were valid, at a time that has come: its date is held against
+   the newest entry, the card and the reader's clock.
 
 What it does not do: read or write files (``adapters.audit_folder``), or count witnesses.
 """
@@ -20,10 +22,11 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from datetime import timedelta
 from itertools import islice
 from typing import TYPE_CHECKING, Final, TypeAlias
 
-from exchange.core.audit import Event, advance, is_back_dated, parse_leaf
+from exchange.core.audit import Event, advance, is_back_dated, needs_clock_step, parse_leaf
 from exchange.core.checkpoint import (
     MAX_NOTE_BYTES,
     LogKeys,
@@ -50,6 +53,7 @@ MAX_POLICY_BYTES: Final = 262_144  # tlog-policy: 32 logs, 32 witnesses and 32 g
 MAX_INDEX_BYTES: Final = 16_384
 MAX_FINDINGS: Final = 100  # a log that is wrong throughout must not fill memory or the screen
 MAX_EXTRA: Final = 20
+MAX_AHEAD: Final = timedelta(minutes=15)  # of the reader's clock; as far as two nodes' clocks may differ (protocol 7.8)
 
 Progress: TypeAlias = Callable[[int, int], None]
 """``progress(done, total)`` in entries."""
@@ -88,6 +92,16 @@ class Report:
         return not self.findings
 
     @property
+    def clock_steps(self) -> int:
+        """How often the node declared that its clock was set back."""
+        return self.events.get(Event.CLOCK_STEP, 0)
+
+    @property
+    def log_restarts(self) -> int:
+        """How often the log declares that it follows another one."""
+        return self.events.get(Event.LOG_RESTART, 0)
+
+    @property
     def notes(self) -> tuple[str, ...]:
         """What a reader has to know even where nothing is wrong."""
         notes = []
@@ -96,6 +110,8 @@ class Report:
         notes.append("not long-term: no cosignature of another node was checked")
         if self.checkpoint and self.checkpoint.head.origin.is_training:
             notes.append("training network: nothing in this log is real")
+        if self.clock_steps:
+            notes.append("the node's clock was set back: times before and after a clock_step do not compare")
         if self.extra:
             notes.append("files that are no part of the log were not checked")
         return tuple(notes)
@@ -119,6 +135,8 @@ class Report:
             "key_from": "card" if self.keys_from_card else "folder",
             "entries": self.entries,
             "events": dict(self.events),
+            "clock_steps": self.clock_steps,
+            "log_restarts": self.log_restarts,
             "first": encode_time(self.first) if self.first else None,
             "latest": encode_time(self.latest) if self.latest else None,
             "findings": findings,
@@ -205,9 +223,16 @@ def export_files(
 
 
 def verify_pack(
-    read: Reader, paths: Iterable[str], *, card_keys: LogKeys | None = None, progress: Progress | None = None
+    read: Reader,
+    paths: Iterable[str],
+    *,
+    now: datetime,
+    card_keys: LogKeys | None = None,
+    progress: Progress | None = None,
 ) -> Report:
     """Check a pack. ``read`` reads a file of it, ``paths`` are all files it holds, relative and with slashes.
+
+    ``now`` is the reader's clock, an aware time; ``card_keys`` carry the dates of the card.
 
     Raises nothing of its own: what is wrong is in the report.
     """
@@ -222,6 +247,7 @@ def verify_pack(
                 review.look(entry)
             if progress is not None:
                 progress(review.entries, checkpoint.head.size)
+        _check_date(checkpoint, review, card_keys, now)
         # Only now is it known what the index has to say.
         policy = read(WITNESS_POLICY, MAX_POLICY_BYTES)
         if read(INDEX, MAX_INDEX_BYTES) != encode_index(checkpoint, review.events, policy):
@@ -250,6 +276,17 @@ def _choose_keys(read: Reader, card_keys: LogKeys | None, review: _Review) -> Lo
     if found != encode_log_keys(card_keys):
         review.note("audit.wrong_key", LOG_KEYS)
     return card_keys
+
+
+def _check_date(checkpoint: VerifiedCheckpoint, review: _Review, card_keys: LogKeys | None, now: datetime) -> None:
+    """Hold the date of a checkpoint against what it covers (9.3)."""
+    # A node whose clock goes back further than this declares it, and the checkpoint that follows covers that entry.
+    if needs_clock_step(review.latest, checkpoint.signed):
+        review.note("audit.signed_early", CHECKPOINT)
+    if checkpoint.signed > now + MAX_AHEAD:
+        review.note("audit.signed_ahead", CHECKPOINT)
+    if card_keys is not None and not card_keys.are_valid(checkpoint.signed):
+        review.note("audit.key_expired", CHECKPOINT)
 
 
 def _look_for_extra(paths: Iterable[str], size: int, review: _Review) -> tuple[str, ...]:

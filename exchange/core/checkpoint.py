@@ -157,20 +157,38 @@ def _is_name(name: str) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class LogKeys:
-    """The two keys of one log, both named after its origin (rule 1)."""
+    """The two keys of one log, both named after its origin (rule 1).
+
+    ``valid_from`` and ``valid_until`` are the time in which both are valid, where a card says so: a file does not.
+    """
 
     origin: Origin
     ed25519: NoteKey
     mldsa44: NoteKey
+    valid_from: datetime | None = None
+    valid_until: datetime | None = None
+
+    def are_valid(self, moment: datetime) -> bool:
+        """Whether both keys may speak at ``moment``, as far as it is known."""
+        early = self.valid_from is not None and moment < self.valid_from
+        return not early and (self.valid_until is None or moment < self.valid_until)
 
 
-def log_keys(origin: Origin, ed25519_public: bytes, mldsa44_public: bytes) -> LogKeys:
+def log_keys(
+    origin: Origin,
+    ed25519_public: bytes,
+    mldsa44_public: bytes,
+    valid_from: datetime | None = None,
+    valid_until: datetime | None = None,
+) -> LogKeys:
     """Name two raw public keys after the log they sign for; what ``parse_log_keys`` reads from a file."""
     name = str(origin)
     return LogKeys(
         origin,
         NoteKey(name, KeyKind.ED25519, ed25519_public),
         NoteKey(name, KeyKind.MLDSA44, mldsa44_public),
+        valid_from,
+        valid_until,
     )
 
 

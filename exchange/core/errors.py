@@ -137,6 +137,16 @@ CODES: dict[str, Code] = {
     "audit.back_dated": _peer(
         "an entry is older than the one before it", "ask the node's operator what happened to its clock"
     ),
+    "audit.signed_early": _peer(
+        "the checkpoint is dated before its newest entry", "ask the node's operator what happened to its clock"
+    ),
+    "audit.signed_ahead": _peer(
+        "the checkpoint is dated in the future", "check the clock of this machine; else ask the node's operator"
+    ),
+    "audit.key_expired": _peer(
+        "the card's log keys were not valid when the checkpoint was signed",
+        "check against the card that was in force then; else ask the node's operator",
+    ),
     "audit.index": _peer(
         "index.json does not agree with the log beside it", "believe the log, not the index; export the log again"
     ),

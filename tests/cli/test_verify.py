@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import sqlite3
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -260,6 +262,8 @@ def test_export_is_a_new_folder(call: homes.Caller, history: homes.Pair, tmp_pat
     assert checked.code == 0
     assert "whole and unaltered" in checked.out
     assert "fingerprint" in checked.out
+    assert "clock set back" in checked.out
+    assert "log restarts" in checked.out
     assert "sealed" in checked.out
 
 
@@ -280,6 +284,23 @@ def test_altered_export_is_found(call: homes.Caller, history: homes.Pair, tmp_pa
     assert call("audit", "verify", out, "--json").json["ok"] is False
     missing = call("audit", "verify", tmp_path / "nothing")
     assert (missing.code, missing.refused("input.not_found")) == (3, True)
+
+
+def test_export_is_held_against_the_cards_dates(
+    call: homes.Caller, history: homes.Pair, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An export is in order while the card's log keys were valid, and not when they begin to be later."""
+    out, card = tmp_path / "log", tmp_path / "th.json"
+    assert call("audit", "export", "--out", out, "--home", history.home("TH")).code == 0
+    card.write_bytes(history.cards["TH"])
+    assert call("audit", "verify", out, "--card", card).code == 0
+    held = read_card(parse_signed_document(history.cards["TH"]))
+    keys = log_keys_of(held)
+    assert (keys.valid_from, keys.valid_until) == (held.keys[0].valid_from, held.keys[0].valid_until)
+    late = replace(keys, valid_from=datetime.now(UTC) + timedelta(days=1))
+    monkeypatch.setattr("exchange.cli.audit.log_keys_of", lambda _: late)
+    done = call("audit", "verify", out, "--card", card)
+    assert (done.code, done.refused("audit.key_expired")) == (1, True)
 
 
 def test_only_a_signed_card_proves_whose_log_it_is(call: homes.Caller, history: homes.Pair, tmp_path: Path) -> None:

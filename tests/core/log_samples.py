@@ -52,9 +52,11 @@ class LogSigner:
     def by_mldsa44(self, head: TreeHead, stamp: int = STAMP) -> tuple[NoteKey, bytes]:
         return cosign(self.mldsa44, self.keys.mldsa44, head, stamp)
 
-    def checkpoint(self, leaves: Sequence[bytes]) -> bytes:
+    def checkpoint(self, leaves: Sequence[bytes], stamp: int | None = None) -> bytes:
+        """Dated, unless told otherwise, within the minute of the newest of the sample entries."""
         head = self.head(leaves)
-        return assemble_checkpoint(head, [self.by_ed25519(head), self.by_mldsa44(head)])
+        stamp = STAMP + len(leaves) // 60 * 60 if stamp is None else stamp
+        return assemble_checkpoint(head, [self.by_ed25519(head), self.by_mldsa44(head, stamp)])
 
 
 def cosign(secret: MLDSA44PrivateKey, key: NoteKey, head: TreeHead, stamp: int = STAMP) -> tuple[NoteKey, bytes]:

@@ -19,9 +19,11 @@ from tests.core.log_samples import NOW, ORIGIN, LogSigner, sample_entries
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+    from datetime import datetime
 
 LOG = LogSigner()
 SMALL = sample_entries(5)
+LATER = NOW + timedelta(days=1)
 
 
 class Pack(dict[str, bytes]):
@@ -36,8 +38,8 @@ class Pack(dict[str, bytes]):
             raise PeerError("audit.missing", path)
         return self[path][: limit + 1]
 
-    def verify(self, card_keys: LogKeys | None = None) -> Report:
-        return verify_pack(self.read, sorted(self), card_keys=card_keys)
+    def verify(self, card_keys: LogKeys | None = None, now: datetime = LATER) -> Report:
+        return verify_pack(self.read, sorted(self), now=now, card_keys=card_keys)
 
     def codes(self, card_keys: LogKeys | None = None) -> list[str]:
         return [finding.code for finding in self.verify(card_keys).findings]
@@ -80,7 +82,9 @@ def test_untouched_pack(size: int) -> None:
     entries = sample_entries(size)
     seen: list[tuple[int, int]] = []
     pack = Pack.of(entries)
-    report = verify_pack(pack.read, sorted(pack), card_keys=LOG.keys, progress=lambda done, of: seen.append((done, of)))
+    report = verify_pack(
+        pack.read, sorted(pack), now=LATER, card_keys=LOG.keys, progress=lambda done, of: seen.append((done, of))
+    )
     assert report.ok
     assert report.checkpoint is not None
     assert report.checkpoint.head == LOG.head(entries)
@@ -180,6 +184,54 @@ def test_back_dated_entry() -> None:
     (finding,) = resigned(dated(Event.SENT)).verify().findings
     assert (finding.code, finding.where) == ("audit.back_dated", "entry 299")
     assert resigned(dated(Event.CLOCK_STEP)).codes() == []
+
+
+def signed_at(moment: datetime, entries: Sequence[bytes] = SMALL) -> Pack:
+    """A pack whose checkpoint carries that time."""
+    return Pack(export_files(LOG.checkpoint(entries, int(moment.timestamp())), LOG.keys, entries))
+
+
+def test_checkpoint_dated_before_its_entries() -> None:
+    """A checkpoint is dated a minute before its newest entry at most: what it covers was there."""
+    newest = NOW + timedelta(seconds=4)
+    assert signed_at(newest - timedelta(seconds=60)).codes() == []
+    (finding,) = signed_at(newest - timedelta(seconds=61)).verify().findings
+    assert (finding.code, finding.where) == ("audit.signed_early", "checkpoint")
+    assert signed_at(NOW - timedelta(days=400), []).codes() == []
+
+
+def test_checkpoint_after_the_clock_was_set_back() -> None:
+    """Where the log declares that its clock went back, the newest entry counts, and the report says how often."""
+    back = NOW - timedelta(days=3)
+    entries = [*SMALL, encode_leaf(Leaf(5, back, Event.CLOCK_STEP)), encode_leaf(Leaf(6, back, Event.CLOCK_STEP))]
+    report = signed_at(back, entries).verify()
+    assert report.ok
+    assert (report.to_json()["clock_steps"], report.to_json()["log_restarts"]) == (2, 0)
+    assert any("clock_step" in note for note in report.notes)
+    assert not any("clock_step" in note for note in Pack.of(SMALL).verify().notes)
+    assert signed_at(back - timedelta(seconds=61), entries).codes() == ["audit.signed_early"]
+
+
+def test_checkpoint_dated_in_the_future() -> None:
+    """A checkpoint is at most a quarter of an hour ahead of the reader's clock."""
+    pack = signed_at(LATER + timedelta(minutes=15))
+    assert pack.codes() == []
+    (finding,) = pack.verify(now=LATER - timedelta(seconds=1)).findings
+    assert (finding.code, finding.where) == ("audit.signed_ahead", "checkpoint")
+
+
+def test_checkpoint_outside_the_keys_dates() -> None:
+    """A checkpoint is dated within the validity that the card gives its log keys; a folder alone gives none."""
+    until = NOW + timedelta(hours=1)
+    keys = dataclasses.replace(LOG.keys, valid_from=NOW, valid_until=until)
+    for moment, expected in (
+        (NOW, []),
+        (until - timedelta(seconds=1), []),
+        (NOW - timedelta(seconds=1), ["audit.key_expired"]),
+        (until, ["audit.key_expired"]),
+    ):
+        assert signed_at(moment).codes(keys) == expected
+        assert signed_at(moment).codes() == []
 
 
 def test_malformed_entry() -> None:
