@@ -40,8 +40,9 @@ def agreement() -> None:
 @click.option("--days", default=365, show_default=True, type=click.IntRange(1, 36_500), help="How long it serves.")
 @click.option("--out", metavar="FILE", help="The draft; default: ID.draft.json here.")
 def new(partners: tuple[str, ...], cards: tuple[str, ...], ident: str | None, days: int, out: str | None) -> int:
-    """Write the draft of an agreement, to be read, corrected and signed by every party's authority.
+    """Write the draft of an agreement.
 
+    It is to be read, corrected and signed by every party's authority.
     With --card alone it needs no home; with --with this node is a party too.
     """
     from exchange.cli import documents, provision, session, templates
@@ -105,7 +106,10 @@ async def _cards_held(said: Settings, partners: tuple[str, ...]) -> dict[NodeId,
 @click.argument("file")
 @click.option("--out", metavar="FILE", help="Where to write; default: beside FILE, without .draft.")
 def sign(file: str, out: str | None) -> int:
-    """Sign a draft or a document that others have signed; --home is the authority's (as exchange authority sign)."""
+    """Sign an agreement, as exchange authority sign does.
+
+    FILE is a draft, or a document that others have signed already; --home is the authority's.
+    """
     return sign_file(file, out)
 
 
@@ -113,7 +117,7 @@ def sign(file: str, out: str | None) -> int:
 @common
 @click.argument("file")
 def install(file: str) -> int:
-    """Verify an agreement that every party signed, and use it from now on."""
+    """Use an agreement that every party signed."""
     from exchange.cli import documents
     from exchange.cli.session import ask_object
     from exchange.core import wire
@@ -158,7 +162,7 @@ def list_agreements() -> int:
 @click.argument("which")
 @click.option("--version", type=click.IntRange(1, 9999), help="Default: the newest.")
 def show(which: str, version: int | None) -> int:
-    """An agreement clause by clause: one that is installed, by its id, or that in a file."""
+    """An agreement clause by clause, by its id or its file."""
     from exchange.cli import documents, provision
     from exchange.cli.session import ask_object
     from exchange.core import wire
@@ -189,7 +193,10 @@ def show(which: str, version: int | None) -> int:
 @click.option("--to", multiple=True, required=True, metavar="NODE", help="Node id or country; repeatable.")
 @click.option("--attach", multiple=True, metavar="FILE", help="Evidence that would go with it; repeatable.")
 def check(file: str, to: tuple[str, ...], attach: tuple[str, ...]) -> int:
-    """Who would receive what of a draft, by which clause, and why not; nothing is sent."""
+    """Who would receive what of a draft, and why not.
+
+    Nothing is sent.
+    """
     from exchange.cli.messages import Order, submit
 
     return submit(settings(), Order(file, to, attach, dry_run=True))

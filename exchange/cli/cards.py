@@ -56,7 +56,10 @@ def list_cards() -> int:
 @common
 @click.argument("which", required=False)
 def show(which: str | None) -> int:
-    """A card: this node's own, a peer's (by node id or country), or that in a file."""
+    """A card: this node's own, a peer's, or that in a file.
+
+    A peer is named by its node id or its country.
+    """
     from exchange.cli import documents
     from exchange.cli.session import ask_object
 
@@ -95,7 +98,7 @@ def _read_card_file(said: Settings, name: str) -> JsonObject:
 @click.argument("which", required=False)
 @click.option("--out", metavar="FILE", help="Where to write; default: standard output.")
 def export(which: str | None, out: str | None) -> int:
-    """The signed card as a file for partners: this node's own, or a peer's."""
+    """Write a signed card for partners: this node's own, or a peer's."""
     from exchange.cli import documents
     from exchange.cli.session import ask_object
     from exchange.core import wire
@@ -125,7 +128,7 @@ def export(which: str | None, out: str | None) -> int:
 @click.argument("file")
 @click.option("--fingerprint", metavar="HEX", help="The authority's fingerprint, as its people told it to you.")
 def import_card(file: str, fingerprint: str | None) -> int:
-    """Install a card: this node's own once its authority signed it, or a peer's."""
+    """Install a signed card: this node's own, or a peer's."""
     from exchange.cli import documents, session
     from exchange.core.wire import DocumentType
 

@@ -17,7 +17,10 @@ def node() -> None:
 @node.command("run")
 @common
 def run() -> int:
-    """The daemon: prints one line of JSON when it is ready; SIGTERM ends it in order."""
+    """Run the node until SIGTERM or Ctrl-C.
+
+    It prints one line of JSON when it is ready.
+    """
     said = settings()
     home, config = said.open_home()
     output.banner(said, err=True)

@@ -125,8 +125,10 @@ def emit_json(said: Settings, value: JsonObject) -> None:
 
 def banner(said: Settings, *, err: bool = False) -> None:
     """The line that every output of a training network begins with."""
-    if is_training(said):
-        click.echo(f"TRAINING network {said.network}: nothing here is real.", err=err)
+    if not is_training(said) or (err and said.marked):
+        return
+    said.marked = said.marked or err
+    click.echo(f"TRAINING network {said.network}: nothing here is real.", err=err)
 
 
 def line(text: str = "") -> None:

@@ -167,7 +167,10 @@ def _number(_: click.Context, __: click.Parameter, value: str) -> int:
 @click.argument("number", metavar="N", callback=_number)
 @click.option("--out", required=True, metavar="FILE", help="A new file; an existing one is never overwritten.")
 def get(ident: str, number: int, out: str) -> int:
-    """Write evidence N of a message to a file: the original bytes, verified before the file appears."""
+    """Write evidence N of a message to a file.
+
+    These are the original bytes, verified before the file appears.
+    """
     from exchange.cli.session import run
 
     said = settings()

@@ -24,7 +24,10 @@ def schema() -> None:
 @schema.command("list")
 @common
 def list_schemas() -> int:
-    """Every kind of message, its parts, and its digest that both nodes must share."""
+    """Every kind of message, its parts and its digest.
+
+    Both nodes must have the same digest of a kind.
+    """
     from exchange.cli.wiring import schema_book
 
     said = settings()
@@ -64,7 +67,10 @@ def show(kind: str) -> int:
 @common
 @click.argument("file")
 def validate(file: str) -> int:
-    """Every fault of a draft, or of bare content: where, which rule, what is expected."""
+    """Every fault of a draft, or of bare content.
+
+    For each: where, which rule, what is expected.
+    """
     from exchange.cli.documents import parse_input
     from exchange.cli.wiring import schema_book
     from exchange.core.statement import MAX_STATEMENT_BYTES

@@ -40,6 +40,7 @@ class Settings:
     as_json: bool = False
     passphrase_file: str | None = None
     network: str | None = None
+    marked: bool = False  # standard error says already that this is training
 
     def home_path(self) -> Path:
         """The folder named. Usage error where none is."""

@@ -136,7 +136,10 @@ def authority() -> None:
 @click.option("--keys", default=1, show_default=True, type=click.IntRange(1, 9), help="How many keys there are.")
 @click.option("--threshold", type=click.IntRange(1, 9), help="How many of them must sign; default: all.")
 def create(*, country: str, network: str, keys: int, threshold: int | None) -> int:
-    """Make an authority's keys, one file each; give them to different people where there are several."""
+    """Make an authority's keys, one file each.
+
+    Where there are several, give them to different people.
+    """
     from exchange.cli import provision
     from exchange.core.wire import NetworkId
 
@@ -188,7 +191,10 @@ def _show_authority(said: Settings, path: Path, held: AuthorityKeys) -> int:
 @click.argument("file")
 @click.option("--out", metavar="FILE", help="Where to write; default: beside FILE, without .unsigned or .draft.")
 def sign(*, file: str, out: str | None) -> int:
-    """Sign a card or an agreement: a draft, or a document that others have signed already."""
+    """Sign a card or an agreement.
+
+    FILE is a draft, or a document that others have signed already.
+    """
     return sign_file(file, out)
 
 

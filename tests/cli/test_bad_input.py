@@ -161,7 +161,9 @@ def test_second_daemon_on_one_home(pair: homes.Pair) -> None:
     """A second daemon is refused at once, and the first goes on; commands reach it."""
     home = pair.home("TH")
     with homes.running(pair, "TH"):
-        assert refused(homes.program("node", "run", "--home", home), 3, "node.locked")
+        second = homes.program("node", "run", "--home", home)
+        assert refused(second, 3, "node.locked")
+        assert second.err.count("TRAINING") == 1
         assert json.loads(homes.program("node", "status", "--json", "--home", home).out)["running"] is True
 
 

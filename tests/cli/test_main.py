@@ -54,6 +54,16 @@ def test_every_command_explains_itself(call: homes.Caller, path: tuple[str, ...]
     assert len(done.out.split("\n")[2].strip()) > 10
 
 
+@pytest.mark.parametrize("path", [path for path in commands(program) if not path or len(path) == 1], ids=" ".join)
+def test_lists_of_commands_are_not_cut(
+    call: homes.Caller, monkeypatch: pytest.MonkeyPatch, path: tuple[str, ...]
+) -> None:
+    """On a usual screen every command of a group is listed with a whole sentence."""
+    monkeypatch.setenv("COLUMNS", "80")
+    listed = call(*path, "--help").out.partition("Commands:")[2]
+    assert "..." not in listed
+
+
 def test_version_is_told(call: homes.Caller) -> None:
     """The version is that of the package."""
     assert call("--version").out.startswith("exchange, version ")

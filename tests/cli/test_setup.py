@@ -46,6 +46,7 @@ def test_init_makes_a_closed_home(call: homes.Caller, tmp_path: Path, passphrase
     done = call("init", "--home", home, "--country", "th", "--agency", "Invented", "--passphrase-file", passphrase)
     assert done.code == 0
     assert done.out.startswith("TRAINING network training-local")
+    assert "exchange authority sign card.unsigned.json" in done.out
     assert stat.S_IMODE(home.stat().st_mode) == 0o700
     draft = json.loads((home / "card.unsigned.json").read_bytes())
     assert (draft["node"], draft["country"], draft["authority"]) == ("th-fp1", "TH", None)
