@@ -25,7 +25,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from exchange.core.auditpack import NO_WITNESSES, Progress, Report, export_files, verify_pack
+from exchange.core.auditpack import Progress, Report, export_files, verify_pack
 from exchange.core.errors import LocalError, PeerError
 
 if TYPE_CHECKING:
@@ -41,7 +41,6 @@ def write_export(
     checkpoint: bytes,
     entries: Iterable[bytes],
     keys: LogKeys,
-    witness_policy: bytes = NO_WITNESSES,
 ) -> None:
     """Write the log up to ``checkpoint`` as a new folder.
 
@@ -60,7 +59,7 @@ def write_export(
     hidden = None
     try:
         hidden = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", suffix=".partial", dir=folder.parent))
-        for path, content in export_files(checkpoint, keys, entries, witness_policy):
+        for path, content in export_files(checkpoint, keys, entries):
             _write(hidden / path, content)
         for parent, _, _ in os.walk(hidden):
             _flush_folder(Path(parent))

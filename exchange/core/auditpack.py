@@ -46,10 +46,9 @@ CHECKPOINT: Final = "checkpoint"
 LOG_KEYS: Final = "log.vkey"
 WITNESS_POLICY: Final = "witness-policy"
 INDEX: Final = "index.json"
-NO_WITNESSES: Final = b"quorum none\n"  # tlog-policy: no cosignature is asked for
+NO_WITNESSES: Final = b"quorum none\n"  # tlog-policy: no cosignature is asked for; the one policy of this version
 
 MAX_KEYS_BYTES: Final = 4_096
-MAX_POLICY_BYTES: Final = 262_144  # tlog-policy: 32 logs, 32 witnesses and 32 groups, with ML-DSA-44 keys
 MAX_INDEX_BYTES: Final = 16_384
 MAX_FINDINGS: Final = 100  # a log that is wrong throughout must not fill memory or the screen
 MAX_EXTRA: Final = 20
@@ -180,7 +179,7 @@ class _Review:
         return entry
 
 
-def encode_index(checkpoint: VerifiedCheckpoint, events: Mapping[Event, int], witness_policy: bytes) -> bytes:
+def encode_index(checkpoint: VerifiedCheckpoint, events: Mapping[Event, int]) -> bytes:
     """``index.json``: one line that tells a person or a program what the folder holds (rule 2)."""
     head = checkpoint.head
     index: JsonObject = {
@@ -193,14 +192,12 @@ def encode_index(checkpoint: VerifiedCheckpoint, events: Mapping[Event, int], wi
         "root": head.root.hex(),
         "signed": encode_time(checkpoint.signed),
         "events": {event.value: count for event, count in sorted(events.items())},
-        "witness_policy": sha256_hex(witness_policy),
+        "witness_policy": sha256_hex(NO_WITNESSES),
     }
     return encode_json(index) + b"\n"
 
 
-def export_files(
-    checkpoint: bytes, keys: LogKeys, entries: Iterable[bytes], witness_policy: bytes = NO_WITNESSES
-) -> Iterator[tuple[str, bytes]]:
+def export_files(checkpoint: bytes, keys: LogKeys, entries: Iterable[bytes]) -> Iterator[tuple[str, bytes]]:
     """Yields (path, content) of every file of the pack, the checkpoint last.
 
     ``entries`` are the log's from the first on; as many as the checkpoint covers are taken. A log with entries that
@@ -216,9 +213,9 @@ def export_files(
     yield from builder.finish()
     if (builder.size, builder.root()) != (head.size, head.root):
         raise IntegrityError("store.log_mismatch", f"{builder.size} entries of {head.size}")
-    yield WITNESS_POLICY, witness_policy
+    yield WITNESS_POLICY, NO_WITNESSES
     yield LOG_KEYS, encode_log_keys(keys)
-    yield INDEX, encode_index(verified, review.events, witness_policy)
+    yield INDEX, encode_index(verified, review.events)
     yield CHECKPOINT, checkpoint
 
 
@@ -248,9 +245,11 @@ def verify_pack(
             if progress is not None:
                 progress(review.entries, checkpoint.head.size)
         _check_date(checkpoint, review, card_keys, now)
+        # Whatever else stood there would be taken for a policy that was met.
+        if read(WITNESS_POLICY, len(NO_WITNESSES)) != NO_WITNESSES:
+            review.note("audit.bad_policy", WITNESS_POLICY)
         # Only now is it known what the index has to say.
-        policy = read(WITNESS_POLICY, MAX_POLICY_BYTES)
-        if read(INDEX, MAX_INDEX_BYTES) != encode_index(checkpoint, review.events, policy):
+        if read(INDEX, MAX_INDEX_BYTES) != encode_index(checkpoint, review.events):
             review.note("audit.index", INDEX)
     except PeerError as error:
         review.note(error.code, error.where)

@@ -147,6 +147,9 @@ CODES: dict[str, Code] = {
         "the card's log keys were not valid when the checkpoint was signed",
         "check against the card that was in force then; else ask the node's operator",
     ),
+    "audit.bad_policy": _peer(
+        "the witness policy is not the one of this version", "do not rely on it; export the log again"
+    ),
     "audit.index": _peer(
         "index.json does not agree with the log beside it", "believe the log, not the index; export the log again"
     ),

@@ -134,8 +134,22 @@ def test_every_flipped_byte_is_found() -> None:
         "tile/0/000.p/5": {"audit.root"},
         "tile/entries/000.p/5": {"audit.altered", "audit.bad_tile"},
         "index.json": {"audit.index"},
-        "witness-policy": {"audit.index"},
+        "witness-policy": {"audit.bad_policy"},
     }
+
+
+@pytest.mark.parametrize(
+    "policy", [b"", b"quorum none", b"quorum none\n\n", b"quorum any\n", b"witness w1 x\nquorum w1\n"]
+)
+def test_witness_policy_has_one_form(policy: bytes) -> None:
+    """Another witness policy is refused also where the index was made to name it."""
+    pack = Pack.of(SMALL)
+    honest, forged = (sha256(held).hexdigest().encode() for held in (NO_WITNESSES, policy))
+    pack |= {"witness-policy": policy}
+    (finding,) = pack.verify().findings
+    assert (finding.code, finding.where) == ("audit.bad_policy", "witness-policy")
+    pack["index.json"] = pack["index.json"].replace(honest, forged)
+    assert pack.codes() == ["audit.bad_policy", "audit.index"]
 
 
 def test_missing_cut_grown_and_swapped_files() -> None:
