@@ -6,8 +6,8 @@ Implements docs/protocol.md section 9.4; what the folder holds and what is wrong
 Rules:
 1. A folder that exists is never written to, an empty one neither. The name is taken first, the files go to a
    hidden sibling, every file and folder is flushed, and one rename shows them all: an export is whole or absent.
-2. Checking opens only paths that follow from the signed size, only regular files, no symbolic link, and
-   reads each with a bound: a folder from elsewhere can neither lead out of itself nor block nor fill memory.
+2. Checking opens only paths that follow from the signed size, only regular files, through no symbolic link at any
+   step, and reads each with a bound: a folder from elsewhere can neither lead out of itself nor block nor fill memory.
 3. The folder is readable by its owner alone (entries say who wrote to whom and when); giving it to an oversight
    body is a decision of its own.
 
@@ -115,8 +115,7 @@ def folder_reader(folder: Path) -> Reader:
 
     def read(path: str, limit: int) -> bytes:
         try:
-            # Without O_NONBLOCK a pipe laid in place of a file would hold the check for ever.
-            descriptor = os.open(folder / path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+            descriptor = _open_within(folder, path)
         except PermissionError:
             raise LocalError("input.not_found", path) from None
         except OSError:
@@ -134,13 +133,34 @@ def folder_reader(folder: Path) -> Reader:
     return read
 
 
+def _open_within(folder: Path, path: str) -> int:
+    """Open a file of the folder step by step, so that no step is a link that leads elsewhere."""
+    *steps, name = path.split("/")
+    above = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        for step in steps:
+            below = os.open(step, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW, dir_fd=above)
+            os.close(above)
+            above = below
+        # Without O_NONBLOCK a pipe laid in place of a file would hold the check for ever.
+        return os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK, dir_fd=above)
+    finally:
+        os.close(above)
+
+
 def _read_up_to(descriptor: int, count: int) -> bytes:
     with os.fdopen(descriptor, "rb", closefd=False) as file:
         return file.read(count)
 
 
 def _paths(folder: Path) -> Iterator[str]:
-    for parent, folders, names in os.walk(folder):
+    """Whatever the folder holds that is no folder itself; a link to a folder is named and not followed."""
+
+    def refuse(error: OSError) -> None:
+        raise LocalError("input.not_found", Path(str(error.filename)).name)
+
+    for parent, folders, names in os.walk(folder, onerror=refuse):
         folders.sort()
-        for name in sorted(names):
+        links = [name for name in folders if (Path(parent) / name).is_symlink()]
+        for name in sorted(names + links):
             yield (Path(parent) / name).relative_to(folder).as_posix()

@@ -11,7 +11,8 @@ Rules:
    ``card_keys``, the keys of the node's card, close that gap.
 4. What is wrong is listed with its code and place. An entry that was altered ends the reading; one that was
    logged so, but is malformed, out of place or back-dated, is reported and the reading goes on.
-5. A checkpoint speaks of its entries, by keys that were valid, at a time that has come: its date is held against
+5. Every file and link of the folder is one of the pack's, or a finding: what nobody signed must not pass beside it.
+6. A checkpoint speaks of its entries, by keys that were valid, at a time that has come: its date is held against
    the newest entry, the card and the reader's clock.
 
 What it does not do: read or write files (``adapters.audit_folder``), or count witnesses.
@@ -51,7 +52,7 @@ NO_WITNESSES: Final = b"quorum none\n"  # tlog-policy: no cosignature is asked f
 MAX_KEYS_BYTES: Final = 4_096
 MAX_INDEX_BYTES: Final = 16_384
 MAX_FINDINGS: Final = 100  # a log that is wrong throughout must not fill memory or the screen
-MAX_EXTRA: Final = 20
+MAX_NAME: Final = 80  # characters shown of the name of a file that has no business in the folder
 MAX_AHEAD: Final = timedelta(minutes=15)  # of the reader's clock; as far as two nodes' clocks may differ (protocol 7.8)
 
 Progress: TypeAlias = Callable[[int, int], None]
@@ -71,8 +72,7 @@ class Report:
     """What a check found. ``checkpoint`` is None where no signed one could be read; then nothing else is known.
 
     ``entries`` were read and led back to the signed root; ``events`` counts them by name; ``first`` and ``latest``
-    are their times; ``total`` counts the findings, of which at most 100 are listed; ``extra`` names files beside
-    the log that nobody signed.
+    are their times; ``total`` counts the findings, of which at most 100 are listed.
     """
 
     checkpoint: VerifiedCheckpoint | None
@@ -83,7 +83,6 @@ class Report:
     latest: datetime | None
     findings: tuple[Finding, ...]
     total: int
-    extra: tuple[str, ...]
 
     @property
     def ok(self) -> bool:
@@ -111,8 +110,6 @@ class Report:
             notes.append("training network: nothing in this log is real")
         if self.clock_steps:
             notes.append("the node's clock was set back: times before and after a clock_step do not compare")
-        if self.extra:
-            notes.append("files that are no part of the log were not checked")
         return tuple(notes)
 
     def to_json(self) -> JsonObject:
@@ -140,7 +137,6 @@ class Report:
             "latest": encode_time(self.latest) if self.latest else None,
             "findings": findings,
             "findings_total": self.total,
-            "extra": list(self.extra),
             "notes": list(self.notes),
         }
 
@@ -227,7 +223,7 @@ def verify_pack(
     card_keys: LogKeys | None = None,
     progress: Progress | None = None,
 ) -> Report:
-    """Check a pack. ``read`` reads a file of it, ``paths`` are all files it holds, relative and with slashes.
+    """Check a pack. ``read`` reads a file of it, ``paths`` are all files and links it holds, relative, with slashes.
 
     ``now`` is the reader's clock, an aware time; ``card_keys`` carry the dates of the card.
 
@@ -235,7 +231,6 @@ def verify_pack(
     """
     review = _Review()
     checkpoint: VerifiedCheckpoint | None = None
-    extra: tuple[str, ...] = ()
     try:
         keys = _choose_keys(read, card_keys, review)
         checkpoint = parse_checkpoint(read(CHECKPOINT, MAX_NOTE_BYTES), keys)
@@ -253,8 +248,8 @@ def verify_pack(
             review.note("audit.index", INDEX)
     except PeerError as error:
         review.note(error.code, error.where)
-    if checkpoint is not None:
-        extra = _look_for_extra(paths, checkpoint.head.size, review)
+    if checkpoint is not None:  # else it is not known to be an export at all, and all of it would be named
+        _look_for_unlisted(paths, checkpoint.head.size, review)
     return Report(
         checkpoint,
         card_keys is not None,
@@ -264,7 +259,6 @@ def verify_pack(
         review.latest,
         tuple(review.findings),
         review.total,
-        extra,
     )
 
 
@@ -288,14 +282,14 @@ def _check_date(checkpoint: VerifiedCheckpoint, review: _Review, card_keys: LogK
         review.note("audit.key_expired", CHECKPOINT)
 
 
-def _look_for_extra(paths: Iterable[str], size: int, review: _Review) -> tuple[str, ...]:
-    """Report what lies among the tiles and is none (another tool would read it); return what lies elsewhere."""
-    extra: list[str] = []
+def _look_for_unlisted(paths: Iterable[str], size: int, review: _Review) -> None:
+    """Report by name what is no part of the pack."""
     for path in paths:
-        shown = path if len(path) <= 80 and path.isascii() and path.isprintable() else "a file with an unusual name"  # noqa: PLR2004
-        if path.startswith("tile/"):
-            if not is_tile_of(path, size):
-                review.note("audit.unlisted", shown)
-        elif path not in {CHECKPOINT, LOG_KEYS, WITNESS_POLICY, INDEX} and len(extra) < MAX_EXTRA:
-            extra.append(shown)
-    return tuple(extra)
+        if not is_tile_of(path, size) and path not in {CHECKPOINT, LOG_KEYS, WITNESS_POLICY, INDEX}:
+            review.note("audit.unlisted", _shown(path))
+
+
+def _shown(path: str) -> str:
+    """A name from elsewhere as plain ASCII: what a terminal obeys, or a reader cannot tell apart, is escaped."""
+    name = ascii(path)[1:-1]
+    return name if len(name) <= MAX_NAME else f"{name[: MAX_NAME - 3]}..."

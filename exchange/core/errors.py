@@ -154,7 +154,7 @@ CODES: dict[str, Code] = {
         "index.json does not agree with the log beside it", "believe the log, not the index; export the log again"
     ),
     "audit.unlisted": _peer(
-        "a file among the tiles is no part of the log", "do not rely on that file; export the log again"
+        "a file or link in the folder is no part of the export", "do not rely on it; export the log again"
     ),
     "audit.unreserved": _integrity(
         "a key was about to be used, or a change stored, without its log entry",

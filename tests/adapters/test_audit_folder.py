@@ -185,14 +185,41 @@ def test_folder_that_is_none(tmp_path: Path) -> None:
     assert [finding.where for finding in verify_export(tmp_path).findings] == ["log.vkey"]
 
 
-def test_stray_files(export: Path) -> None:
-    """A stray file among the tiles is a finding; one beside them is named."""
+def test_stray_files_and_links(export: Path, tmp_path: Path) -> None:
+    """A stray file or link, among the tiles or beside them, to a folder or to nowhere, is a finding by its name."""
     (export / "README").write_text("")
-    assert verify_export(export).extra == ("README",)
+    (export / "link").symlink_to(tmp_path / "nowhere")
     (export / "tile/2").mkdir()
     (export / "tile/2/000.p").mkdir()
     (export / "tile/2/000.p/1").write_text("")
-    assert codes(export) == ["audit.unlisted"]
+    (export / "tile/3").symlink_to(export / "tile/0")
+    assert [(finding.code, finding.where) for finding in verify_export(export).findings] == [
+        ("audit.unlisted", "README"),
+        ("audit.unlisted", "link"),
+        ("audit.unlisted", "tile/3"),
+        ("audit.unlisted", "tile/2/000.p/1"),
+    ]
+
+
+@pytest.mark.parametrize("name", ["tile", "tile/0", "tile/0/001.p", "tile/entries"])
+def test_linked_folder_is_not_entered(export: Path, tmp_path: Path, name: str) -> None:
+    """A folder that was replaced by a link to the same files counts as missing, and the link is named."""
+    elsewhere = (export / name).rename(tmp_path / "elsewhere")
+    (export / name).symlink_to(elsewhere)
+    codes_and_places = [(finding.code, finding.where) for finding in verify_export(export).findings]
+    assert codes_and_places[0][0] == "audit.missing"
+    assert ("audit.unlisted", name) in codes_and_places
+
+
+def test_folder_that_cannot_be_listed(export: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A folder below the export that cannot be listed is told: what it hides was not checked."""
+
+    def refuse(*_args: object) -> object:
+        raise PermissionError(13, "Permission denied", str(export))
+
+    monkeypatch.setattr("os.scandir", refuse)
+    with pytest.raises(LocalError, match=r"input\.not_found"):
+        verify_export(export)
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from exchange.core.audit import Event, Leaf, encode_leaf
-from exchange.core.auditpack import MAX_EXTRA, MAX_FINDINGS, NO_WITNESSES, Report, export_files, verify_pack
+from exchange.core.auditpack import MAX_FINDINGS, NO_WITNESSES, Report, export_files, verify_pack
 from exchange.core.checkpoint import LogKeys, Origin, encode_log_keys
 from exchange.core.errors import CODES, IntegrityError, PeerError
 from exchange.core.wire import NetworkId
@@ -91,7 +91,6 @@ def test_untouched_pack(size: int) -> None:
     assert report.entries == size == sum(report.events.values())
     assert seen == [(min(at + 256, size), size) for at in range(0, size, 256)]
     assert (report.first, report.latest) == ((NOW, NOW + timedelta(seconds=size - 1)) if size else (None, None))
-    assert report.extra == ()
 
 
 def test_entries_after_the_checkpoint_are_left_out() -> None:
@@ -302,20 +301,35 @@ def test_training_network_says_so() -> None:
 
 
 def test_files_that_are_no_part_of_the_log() -> None:
-    """A stray tile is a finding, another stray file is named as unchecked."""
+    """Whatever lies in the folder and is not of the export is a finding, by a name that is safe to show."""
     pack = Pack.of(SMALL)
-    pack |= {"tile/entries/001": b"", "tile/0/000.p/4": b"", "notes.txt": b"", "\x1b[2J": b"", "a" * 90: b""}
-    report = pack.verify()
-    assert [(finding.code, finding.where) for finding in report.findings] == [
-        ("audit.unlisted", "tile/0/000.p/4"),
-        ("audit.unlisted", "tile/entries/001"),
+    strays = ("\x1b[2J", "README", "a" * 90, "index.json2", "tile", "tile/0/000.p/4", "tile/entries/001", "\u202efdp")
+    pack |= dict.fromkeys(strays, b"")
+    findings = pack.verify().findings
+    assert {finding.code for finding in findings} == {"audit.unlisted"}
+    assert [finding.where for finding in findings] == [
+        "\\x1b[2J",
+        "README",
+        "a" * 77 + "...",
+        "index.json2",
+        "tile",
+        "tile/0/000.p/4",
+        "tile/entries/001",
+        "\\u202efdp",
     ]
-    assert sorted(report.extra) == ["a file with an unusual name"] * 2 + ["notes.txt"]
-    assert "files that are no part of the log were not checked" in report.notes
+
+
+def test_folder_that_is_no_export() -> None:
+    """A folder without a checkpoint is no export, and what else lies there is not listed."""
+    assert Pack({"notes.txt": b""}).codes() == ["audit.missing"]
+
+
+def test_many_stray_files() -> None:
+    """Of many stray files the first hundred are listed and all are counted."""
     pack = Pack.of(SMALL)
-    pack |= {f"stray-{number}": b"" for number in range(50)}
-    assert len(pack.verify().extra) == MAX_EXTRA
-    assert pack.verify().ok
+    pack |= {f"stray-{number}": b"" for number in range(150)}
+    report = pack.verify()
+    assert (len(report.findings), report.total) == (MAX_FINDINGS, 150)
 
 
 def test_report_as_json() -> None:
