@@ -31,6 +31,16 @@ if TYPE_CHECKING:
     from exchange.core.wire import JsonObject, JsonValue
 
 WIDTH: Final = 100
+FOLDED: Final = 10  # columns that a cell which may be folded has at least
+GAP: Final = 2
+# Columns of a table whose cells are compared, copied or read out: never folded.
+WHOLE: Final = frozenset({
+    "", "id", "from", "to", "node", "status", "time", "kind", "version", "expires", "until", "fingerprint", "digest",
+    "agreement", "schema", "clause", "check", "state", "rule",
+})  # fmt: skip
+PLAIN: Final = frozenset(
+    {"", "id", "node", "status", "time", "kind", "agreement", "schema", "check"}
+)  # say what they are
 TRAINING: Final = "training-"
 EXIT_OF_FAULT: Final = {Fault.PEER: 1, Fault.LOCAL: 3, Fault.INTEGRITY: 4}
 USAGE: Final = 2
@@ -178,17 +188,41 @@ def member(label: str, text: str) -> None:
 
 
 def table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    """A table for people; long cells are wrapped, ids are never cut."""
+    """A table for people; where what is read as a whole has no room beside the rest, two or more lines for each row."""
+    widths = [max([len(name), *(len(clean(row[at])) for row in rows)]) for at, name in enumerate(columns)]
+    least = [
+        room if name in WHOLE else min(room, max(len(name), FOLDED)) for name, room in zip(columns, widths, strict=True)
+    ]
+    if sum(least) + GAP * (len(columns) - 1) > width():
+        for row in rows:
+            _record(columns, row)
+        return
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
     shown = Table(box=None, pad_edge=False, show_edge=False, header_style="bold")
-    for column in columns:
-        shown.add_column(column, overflow="fold", no_wrap=column == "id")
+    for column, room in zip(columns, least, strict=True):
+        shown.add_column(column, overflow="fold", no_wrap=column in WHOLE, min_width=room)
     for row in rows:
         shown.add_row(*(Text(clean(cell)) for cell in row))
     Console(width=width(), highlight=False, soft_wrap=False).print(shown)
+
+
+def _record(columns: Sequence[str], row: Sequence[str]) -> None:
+    """A row that is too wide for a table: first what is read as a whole, below it the rest by its name."""
+    cells = [(name, clean(cell)) for name, cell in zip(columns, row, strict=True) if cell]
+    lines = [""]
+    for cell in (cell if name in PLAIN else f"{name} {cell}" for name, cell in cells if name in WHOLE):
+        wider = f"{lines[-1]}  {cell}" if lines[-1] else cell
+        if len(wider) <= width() or not lines[-1]:
+            lines[-1] = wider
+        else:
+            lines.append(f"  {cell}")
+    click.echo("\n".join(lines))
+    for name, cell in cells:
+        if name not in WHOLE:
+            paragraph(f"    {name}: {cell}", indent=8)
 
 
 def fingerprint(digest: str) -> str:

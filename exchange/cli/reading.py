@@ -42,12 +42,12 @@ def inbox(limit: int) -> int:
     output.banner(said)
     rows = [
         [
-            str(item["id"]), str(item["from"]), str(item.get("kind") or ""), str(item.get("case") or ""),
-            _status(item), str(item["time"]),
+            str(item["id"]), str(item["from"]), _status(item), str(item["time"]), str(item.get("kind") or ""),
+            str(item.get("case") or ""),
         ]
         for item in messages
     ]  # fmt: skip
-    output.table(["id", "from", "kind", "case", "status", "time"], rows)
+    output.table(["id", "from", "status", "time", "kind", "case"], rows)
     return 0
 
 
@@ -64,12 +64,12 @@ def outbox(limit: int) -> int:
     output.banner(said)
     rows = [
         [
-            str(item["id"]), str(item["to"]), _status(item), str(item["time"]), str(item["clause"] or ""),
-            "" if item["log_index"] is None else str(item["log_index"]),
+            str(item["id"]), str(item["to"]), _status(item), str(item["time"]), str(item.get("kind") or ""),
+            str(item.get("case") or ""),
         ]
         for item in messages
     ]  # fmt: skip
-    output.table(["id", "to", "status", "time", "clause", "their entry"], rows)
+    output.table(["id", "to", "status", "time", "kind", "case"], rows)
     return 0
 
 

@@ -59,15 +59,18 @@ class Reader:
         """The statement of a stored envelope."""
         store = self.ledger.store
         envelope, wrapped = await stored_envelope(store, digest)
-        rows = await store.read("case_key", case_id)
-        if not rows:
-            raise LocalError("input.erased")
-        self.secrets.learn_case_key(case_id, rows[0][0])
+        await self._learn_case_key(case_id)
         cek = self.secrets.unwrap(case_id, wrapped, digest)
         try:
             return parse_statement(open_body(envelope, cek))
         except PeerError:
             raise IntegrityError("store.corrupt", "stored envelope") from None
+
+    async def _learn_case_key(self, case_id: str) -> None:
+        rows = await self.ledger.store.read("case_key", case_id)
+        if not rows:
+            raise LocalError("input.erased")
+        self.secrets.learn_case_key(case_id, rows[0][0])
 
     # -- listings
 
@@ -91,9 +94,29 @@ class Reader:
         return line
 
     async def outbox(self, limit: int) -> list[JsonValue]:
-        """Messages sent or waiting, newest first."""
+        """Messages sent or waiting, newest first, by their headers."""
         rows = [outgoing_from_row(raw) for raw in await self.ledger.store.read("outgoing_list", limit)]
-        return [self._outgoing_line(row) for row in rows]
+        return [{**self._outgoing_line(row), **await self._sent_header(row)} for row in rows]
+
+    async def _sent_header(self, row: OutgoingRow) -> JsonObject:
+        """What was sent, for whoever looks for it in a list; nothing where nothing of it is left to read."""
+        try:
+            if row.record.digest is None:  # a list leaves out the statement that waits to be sealed
+                found = map(outgoing_from_row, await self.ledger.store.read("outgoing_by_id", row.record.id))
+                row = next((item for item in found if item.record.peer == row.record.peer), row)
+            statement = await self._sent_statement(row)
+            return {} if statement is None else _header_line(read_header(statement.header(), self.book))
+        except (PeerError, LocalError):  # of a schema that is no more, or erased: the list goes on without it
+            return {}
+
+    async def _sent_statement(self, row: OutgoingRow) -> Statement | None:
+        """The statement of a message as it was sealed, or as it waits to be. Raises as ``statement``."""
+        if row.record.digest is not None:
+            return await self.statement(row.record.digest, row.case_id)
+        if row.draft is None:
+            return None
+        await self._learn_case_key(row.case_id)
+        return parse_statement(self.secrets.unwrap(row.case_id, row.draft, f"draft {row.record.id}"))
 
     def _outgoing_line(self, row: OutgoingRow) -> JsonObject:
         record = row.record
@@ -142,9 +165,10 @@ class Reader:
             raise LocalError("input.unknown_id")
         shown = self._outgoing_line(outgoing[0])
         shown["recipients"] = [self._outgoing_line(row) for row in outgoing]
-        sealed = next((row for row in outgoing if row.record.digest is not None), None)
-        if sealed is not None and sealed.record.digest is not None:
-            shown |= self._content(await self.statement(sealed.record.digest, sealed.case_id))
+        sealed = next((row for row in outgoing if row.record.digest is not None), outgoing[0])
+        statement = await self._sent_statement(sealed)
+        if statement is not None:
+            shown |= self._content(statement)
         return {"direction": "out", **shown}
 
     async def _show_incoming(self, row: IncomingRow, case_id: str, actor: str) -> JsonObject:

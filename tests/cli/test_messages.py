@@ -36,6 +36,8 @@ def test_message_waits_for_the_node_to_run(call: homes.Caller, home: Path) -> No
     assert "exchange node run" in done.err
     (message,) = call("outbox", "--home", home, "--json").json["messages"]
     assert (message["status"], message["to"], message["code"]) == ("queued", "kh-fp1", None)
+    assert (message["kind"], message["case"]) == ("case-referral", "TH-EXAMPLE-2026/0001")  # it waits unsealed
+    assert call("show", message["id"], "--home", home, "--json").json["content"]["kind"] == "case-referral"
     assert message["id"] in done.out
     assert message["id"] in call("outbox", "--home", home).out
 

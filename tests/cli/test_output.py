@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import json
 import sys
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import pytest
 
@@ -88,6 +88,45 @@ def test_real_network_is_not_called_training(capsys: pytest.CaptureFixture[str])
     output.emit_json(Settings(network="mekong"), {})
     output.emit_json(Settings(), {})
     assert capsys.readouterr().out == '{"network": "mekong", "training": false}\n{}\n'
+
+
+ROW: Final = (
+    "0123456789abcdef" * 2,
+    "kh-fp1",
+    "accepted",
+    "2026-11-23T04:55:25Z",
+    "case-referral",
+    "TH-EXAMPLE-2026/0001",
+)
+COLUMNS: Final = ("id", "to", "status", "time", "kind", "case")
+
+
+@pytest.mark.parametrize("columns", [100, 90, 79, 60, 40])
+@pytest.mark.parametrize("status", ["accepted", "refused (agreement.not_in_force)"])
+def test_ids_and_times_are_never_folded(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, columns: int, status: str
+) -> None:
+    """Ids, nodes, states, times and codes stand whole on a line of every screen; only the last column is folded."""
+    monkeypatch.setenv("COLUMNS", str(columns))
+    row = [*ROW[:2], status, *ROW[3:]]
+    output.table(COLUMNS, [row, row])
+    out = capsys.readouterr().out
+    assert [out.count(cell) for cell in row[:5]] == [2] * 5
+    assert max(map(len, out.splitlines())) <= columns
+    assert "TH-EXAMPLE-" in out
+
+
+def test_table_that_has_room_is_a_table(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """At the usual width each row begins with its id and has everything else beside it; below it rows are records."""
+    output.table(COLUMNS, [ROW])
+    header, first, *_ = capsys.readouterr().out.splitlines()
+    assert header.split() == [*COLUMNS]
+    assert first.split()[:5] == [*ROW[:5]]
+    monkeypatch.setenv("COLUMNS", "60")
+    output.table(COLUMNS, [ROW])
+    assert capsys.readouterr().out.splitlines() == [
+        f"{ROW[0]}  to kh-fp1  accepted", "  2026-11-23T04:55:25Z  case-referral", "    case: TH-EXAMPLE-2026/0001",
+    ]  # fmt: skip
 
 
 def test_fingerprint_is_in_groups_of_four() -> None:

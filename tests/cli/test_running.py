@@ -79,7 +79,9 @@ def test_showing_is_logged_before_it_is_shown(call: homes.Caller, network: homes
 
 
 def test_sender_can_read_what_it_sent(call: homes.Caller, network: homes.Pair, sent: str) -> None:
-    """A sent message is shown with its content and its recipients' states."""
+    """A sent message is listed by its header and shown with its content and its recipients' states."""
+    listed = row(call, network.home("TH"), "outbox", sent)
+    assert (listed["kind"], listed["case"]) == ("case-referral", "TH-EXAMPLE-2026/0001")
     message = call("show", sent, "--home", network.home("TH"), "--json").json
     assert (message["direction"], message["to"]) == ("out", "kh-fp1")
     assert message["receipt"] is not None
