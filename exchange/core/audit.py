@@ -142,7 +142,7 @@ _MEMBERS: Final = (
     ("actor", r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}"),
     ("peer", NODE_ID.pattern),
     ("subject", "[0-9a-f]{64}"),
-    ("agreement", AGREEMENT_ID.pattern + "/[1-9][0-9]{0,8}"),
+    ("agreement", AGREEMENT_ID.pattern + "/[1-9][0-9]{0,3}"),
     ("clause", CLAUSE_ID.pattern),
     ("code", r"[a-z][a-z0-9_]{0,31}(?:\.[a-z][a-z0-9_]{0,31})?"),
     ("commitment", "[0-9a-f]{64}"),

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import re
 from datetime import UTC, datetime, timedelta, timezone
 from hashlib import sha256
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -57,7 +59,7 @@ leaves = st.builds(
     st.none() | st.from_regex(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", fullmatch=True),
     st.none() | st.from_regex(r"[a-z]{2}-[a-z0-9]{1,16}", fullmatch=True).map(NodeId),
     st.none() | hexadecimal(64),
-    st.none() | st.from_regex(r"[a-z0-9][a-z0-9-]{0,63}/[1-9][0-9]{0,8}", fullmatch=True),
+    st.none() | st.from_regex(r"[a-z0-9][a-z0-9-]{0,63}/[1-9][0-9]{0,3}", fullmatch=True),
     st.none() | st.from_regex(r"[A-Za-z0-9][A-Za-z0-9.-]{0,31}", fullmatch=True),
     st.none() | st.from_regex(r"[a-z][a-z0-9_]{0,31}(\.[a-z][a-z0-9_]{0,31})?", fullmatch=True),
     st.none() | hexadecimal(64),
@@ -95,7 +97,7 @@ def test_longest_entry_fits() -> None:
         "a" * 64,
         NodeId("kh-" + "a" * 16),
         FULL.subject,
-        "a" * 64 + "/" + "9" * 9,
+        "a" * 64 + "/" + "9" * 4,
         "c" * 32,
         "a" * 32 + "." + "b" * 32,
         FULL.commitment,
@@ -197,6 +199,28 @@ def test_entries_that_cannot_be_written(change: dict[str, object]) -> None:
 def test_agreement_reference() -> None:
     """An agreement is named by its id and version."""
     assert agreement_ref(AgreementId("kh-th-referrals"), 3) == FULL.agreement
+
+
+def test_agreement_versions() -> None:
+    """An entry names versions 1 to 9999 of an agreement, as agreements have them, and no other."""
+    for version in ("1", "10", "9999"):
+        leaf = dataclasses.replace(FULL, agreement=f"kh-th-referrals/{version}")
+        assert parse_leaf(encode_leaf(leaf)) == leaf
+    for version in ("0", "01", "10000", "-1", ""):
+        with pytest.raises(ValueError, match="form"):
+            encode_leaf(dataclasses.replace(FULL, agreement=f"kh-th-referrals/{version}"))
+        with pytest.raises(PeerError, match=r"audit\.bad_leaf"):
+            parse_leaf(FULL_BYTES.replace(b"referrals/3", f"referrals/{version}".encode()))
+
+
+def test_protocol_names_every_event() -> None:
+    """Section 9.1 lists each event once: in the table of this version, or as reserved."""
+    text = (Path(__file__).parents[2] / "docs" / "protocol.md").read_text()
+    table = text.partition("The events of this version.")[2].partition("Reserved, and read")[0]
+    reserved = text.partition("Reserved, and read like the others:")[2].partition(". A new event")[0]
+    written = {name for row in table.splitlines()[3:] for name in re.findall("`([a-z_]+)`", row.split(" | ")[0])}
+    kept_back = re.findall("`([a-z_]+)`", reserved)
+    assert sorted([*written, *kept_back]) == sorted(Event)
 
 
 def test_commitment() -> None:
