@@ -26,7 +26,7 @@ from exchange.core.envelope import SignedEnvelope, open_body, parse_envelope
 from exchange.core.errors import ExchangeError, IntegrityError, PeerError
 from exchange.core.keys import Card, Use, read_card
 from exchange.core.statement import parse_statement
-from exchange.core.wire import DocumentType, NodeId, parse_signed_document
+from exchange.core.wire import NODE_ID, DocumentType, NodeId, parse_signed_document
 from exchange.node.records import id_list, outgoing_from_row, window_from_row
 from exchange.node.verifying_log import ENVELOPE, PAGE, ROW, LogIndex, LogReader, Review, read_pages
 
@@ -102,6 +102,7 @@ class Verifier:
     # -- documents
 
     async def _read_documents(self) -> None:
+        lacking = set(self._log.bundles_of)
         for digest, kind, data in await self._records.read("review_documents"):
             self.review.counts["documents"] += 1
             place = f"document {digest[:16]}"
@@ -112,6 +113,8 @@ class Verifier:
                     if not card.authority.approves(document):
                         self.review.note("key.threshold", place)
                     self._cards[card.node].append(card)
+                elif kind == DocumentType.PREKEYS:
+                    lacking.discard(document.fields(place).text("node", pattern=NODE_ID))
             except PeerError as error:
                 self.review.note(error.code, place)
                 continue
@@ -121,6 +124,8 @@ class Verifier:
             self._log.mark(digest, ROW, *events)
             if events and not self._log.has(digest, *events):
                 self.review.note("store.leaf_missing", place)
+        for peer in sorted(lacking):
+            self.review.note("store.row_missing", f"prekeys of {peer}")
 
     # -- messages
 

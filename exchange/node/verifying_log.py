@@ -5,7 +5,8 @@ Implements the node's side of docs/protocol.md section 9, for node.verifying.
 Rules:
 1. One pass in order of number; memory is some sixty bytes an entry, whatever the entries hold.
 2. What an entry names and the store never deletes is asked for: documents, messages with their envelopes, answers,
-   voids, keys that were destroyed. What may go by design (staged evidence, the outbox, blocks) is not.
+   voids, keys that were destroyed. What may go by design (staged evidence, the outbox, blocks) is not. Of the bundles
+   of a peer one is asked for: a younger one may replace it.
 3. A node that runs signs its log each second. Entries of minutes that no checkpoint covers were signed once.
 
 What it does not do: judge rows against entries (node.verifying goes the other way).
@@ -56,7 +57,6 @@ _REQUIRED: Final = {
     Event.CARD_INSTALLED: ROW,
     Event.AGREEMENT_INSTALLED: ROW,
     Event.PREKEYS_PUBLISHED: ROW,
-    Event.PREKEYS_RECEIVED: ROW,
 }
 _ANSWERED_APART: Final = frozenset({Event.VOID_RECEIVED, Event.VOID_REFUSED, Event.EQUIVOCATION})
 
@@ -113,10 +113,13 @@ class LogIndex:
         self._keys: list[int] = []
         self._found = bytearray()
         self.kinds: set[Event] = set()
+        self.bundles_of: set[str] = set()  # peers whose prekeys came
 
     def add(self, leaf: Leaf) -> None:
         """Take an entry; in any order, before the first question."""
         self.kinds.add(leaf.event)
+        if leaf.event is Event.PREKEYS_RECEIVED and leaf.peer is not None:
+            self.bundles_of.add(leaf.peer)
         if leaf.subject is not None:
             key = int(leaf.subject[:_PREFIX_DIGITS], 16) << _SEQ_BITS | leaf.seq
             self._keys.append(key << _EVENT_BITS | _NUMBER[leaf.event])

@@ -170,7 +170,7 @@ OTHERS_CARD = "SELECT digest FROM documents WHERE type LIKE '%card%' AND subject
         ("TH", "documents", OTHERS_CARD, "(card_installed), record"),
         ("TH", "documents", NAMED + "'agreement_installed'", "(agreement_installed), record"),
         ("TH", "documents", NAMED + "'prekeys_published'", "(prekeys_published), record"),
-        ("TH", "documents", NAMED + "'prekeys_received'", "(prekeys_received), record"),
+        ("TH", "documents", NAMED + "'prekeys_received'", "prekeys of kh-fp1"),
     ],
 )
 def test_what_an_entry_names_is_asked_for(
