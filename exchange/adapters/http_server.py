@@ -3,8 +3,8 @@
 Implements docs/protocol.md section 11, the receiver's side. What a request means is decided by ``Inbound``.
 
 Rules:
-1. Bounded before it is read: a body announces its length, is counted while it comes, must come at a pace, and shares
-   a bounded memory with all others. Compressed bodies and other content types are refused.
+1. Bounded before it is read: a body announces its length, is counted while it comes and for as long as it is used, must
+   come at a pace, and shares a bounded memory with all others. Compressed bodies and other content types are refused.
 2. A peer learns a code and a place, never a trace and nothing of this machine: what is not a ``PeerError`` is
    ``relay.busy`` to it and a line in our log, by code or class alone.
 3. Work that has begun is never cancelled: a client that leaves, or an answer that takes too long, does not stop a
@@ -15,9 +15,6 @@ Rules:
 from __future__ import annotations
 
 import asyncio
-import logging
-from contextlib import asynccontextmanager
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, Protocol, TypeVar, cast
 
 import aiohttp
@@ -25,6 +22,8 @@ import structlog
 from aiohttp import web
 
 from exchange.adapters import resources
+from exchange.adapters.http_answers import Answer, Connection, json_answer, refusal
+from exchange.adapters.http_bodies import Bodies, Limits, Share
 from exchange.core import wire
 from exchange.core.envelope import MAX_BATCH_BYTES, parse_batch
 from exchange.core.errors import ExchangeError, LocalError, PeerError
@@ -38,23 +37,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 _log = structlog.get_logger("http")
-
-# aiohttp says in its log which bytes it could not read; they are a stranger's, so nothing of it is kept.
-_SILENT: Final = logging.Logger("exchange.silent", level=logging.CRITICAL + 1)  # noqa: LOG001 - must have no parents
-
-_STATUS: Final = {
-    "request.unsigned": 401,
-    "request.stale": 401,
-    "request.replayed": 401,
-    "request.unknown_path": 404,
-    "blob.unknown": 404,
-    "wire.too_large": 413,
-    "blob.too_large": 413,
-    "request.encoding": 415,
-    "relay.quota": 429,
-    "relay.busy": 503,
-    "relay.disk": 503,
-}
+__all__ = ["Inbound", "Limits", "Listener", "make_app", "serve"]
 
 
 class Inbound(Protocol):
@@ -79,20 +62,6 @@ class Inbound(Protocol):
         """What anybody may know."""
 
 
-@dataclass(frozen=True, slots=True)
-class Limits:
-    """Bounds of the server: sizes in bytes, times in seconds."""
-
-    max_evidence_bytes: int  # of one file in clear
-    max_connections: int = 512
-    max_bodies_bytes: int = 16 * MAX_BATCH_BYTES  # in memory, of all requests together
-    max_uploads: int = 16
-    grace: float = 30.0  # a body has this and its length by SLOWEST_BYTES_PER_S
-    answer: float = 60.0
-    idle: float = 60.0  # until a connection sends its first or next request whole
-    linger: float = 2.0  # after a refusal, for the refused to read it before the rest of its body meets a closed door
-
-
 # -- reading requests ------------------------------------------------------------------------------
 
 
@@ -115,56 +84,6 @@ def _signed_request(request: web.Request) -> bytes:
     return wire.parse_base64(text[0], resources.REQUEST_HEADER)
 
 
-class _Bodies:
-    """What all requests together may hold in memory or on its way to the disk."""
-
-    def __init__(self, limits: Limits) -> None:
-        self._limits = limits
-        self._bytes = 0
-        self._uploads = 0
-
-    async def chunks(self, request: web.Request, length: int) -> AsyncIterator[bytes]:
-        """The body as it comes. Raises relay.busy where it comes too slowly."""
-        end = asyncio.get_running_loop().time() + self._limits.grace + length / resources.SLOWEST_BYTES_PER_S
-        while True:
-            try:
-                async with asyncio.timeout_at(end):
-                    piece = await request.content.readany()
-            except TimeoutError:
-                raise PeerError("relay.busy", "the body came too slowly") from None
-            if not piece:
-                return
-            yield piece
-
-    @asynccontextmanager
-    async def whole(self, request: web.Request, max_bytes: int, content_type: str) -> AsyncIterator[bytes]:
-        """The body in memory, counted while it comes and for as long as it is used."""
-        length = _declared_length(request, content_type, max_bytes, "wire.too_large")
-        pieces: list[bytes] = []
-        size = 0
-        try:
-            async for piece in self.chunks(request, length):
-                if self._bytes + len(piece) > self._limits.max_bodies_bytes:
-                    raise PeerError("relay.busy", "memory")
-                self._bytes += len(piece)
-                size += len(piece)
-                pieces.append(piece)
-            yield b"".join(pieces)
-        finally:
-            self._bytes -= size
-
-    @asynccontextmanager
-    async def upload(self) -> AsyncIterator[None]:
-        """One of the few uploads at a time."""
-        if self._uploads >= self._limits.max_uploads:
-            raise PeerError("relay.busy", "uploads")
-        self._uploads += 1
-        try:
-            yield
-        finally:
-            self._uploads -= 1
-
-
 # -- resources -------------------------------------------------------------------------------------
 
 
@@ -174,12 +93,26 @@ class _Resources:
     def __init__(self, inbound: Inbound, limits: Limits) -> None:
         self._inbound = inbound
         self._limits = limits
-        self._bodies = _Bodies(limits)
+        self._bodies = Bodies(limits)
         self._working: set[asyncio.Task[Any]] = set()
 
-    async def _answer_in_time(self, work: Coroutine[Any, Any, T]) -> T:
+    async def _work_on(
+        self, request: web.Request, max_bytes: int, content_type: str, begin: Callable[[bytes], Coroutine[Any, Any, T]]
+    ) -> T:
+        """Read the body and work on it. Its memory is held until the work ends, not until a client stops waiting."""
+        _declared_length(request, content_type, max_bytes, "wire.too_large")
+        held = self._bodies.hold(request)
+        try:
+            work = begin(await self._bodies.whole(request, held))
+        except BaseException:
+            held.release()
+            raise
+        return await self._answer_in_time(work, held.release)
+
+    async def _answer_in_time(self, work: Coroutine[Any, Any, T], release: Callable[[], None] = lambda: None) -> T:
         """Wait for the work as long as a client will; it goes on to its end, whoever still waits for it."""
         task = asyncio.create_task(work)
+        task.add_done_callback(lambda _: release())
         self._working.add(task)
         task.add_done_callback(self._working.discard)
         done, _ = await asyncio.wait({task}, timeout=self._limits.answer)
@@ -193,33 +126,34 @@ class _Resources:
         if self._working:
             await asyncio.wait(self._working, timeout=self._limits.answer)
 
-    async def post_envelopes(self, request: web.Request) -> web.Response:
-        async with self._bodies.whole(request, MAX_BATCH_BYTES, resources.BATCH_TYPE) as body:
-            return _json(await self._answer_in_time(self._inbound.receive_batch(parse_batch(body))))
+    async def post_envelopes(self, request: web.Request) -> Answer:
+        def begin(body: bytes) -> Coroutine[Any, Any, JsonObject]:
+            return self._inbound.receive_batch(parse_batch(body))
 
-    async def get_card(self, _: web.Request) -> web.Response:
-        return web.Response(body=self._inbound.own_card(), content_type=resources.JSON_TYPE)
+        return json_answer(await self._work_on(request, MAX_BATCH_BYTES, resources.BATCH_TYPE, begin))
 
-    async def get_prekeys(self, request: web.Request) -> web.Response:
+    async def get_card(self, _: web.Request) -> Answer:
+        return Answer(self._inbound.own_card())
+
+    async def get_prekeys(self, request: web.Request) -> Answer:
         bundle = await self._answer_in_time(self._inbound.serve_prekeys(_signed_request(request)))
-        return web.Response(body=bundle, content_type=resources.JSON_TYPE)
+        return Answer(bundle)
 
-    async def put_blob(self, request: web.Request) -> web.Response:
+    async def put_blob(self, request: web.Request) -> Answer:
         max_bytes = sealed_length(self._limits.max_evidence_bytes)
         length = _declared_length(request, resources.BLOB_TYPE, max_bytes, "blob.too_large")
         signed = _signed_request(request)
-        async with self._bodies.upload():
+        h = request.match_info["h"]
+        with self._bodies.upload(request, h, signed) as chunks:
             # Its time is bounded by the body's pace; nothing of it counts before all of it is there.
-            chunks = self._bodies.chunks(request, length)
-            return _json(await self._inbound.receive_blob(request.match_info["h"], signed, chunks, length))
+            return json_answer(await self._inbound.receive_blob(h, signed, chunks, length))
 
-    async def post_document(self, request: web.Request) -> web.Response:
-        async with self._bodies.whole(request, resources.MAX_PUSHED_BYTES, resources.JSON_TYPE) as body:
-            await self._answer_in_time(self._inbound.receive_document(body))
-        return _json({})
+    async def post_document(self, request: web.Request) -> Answer:
+        await self._work_on(request, resources.MAX_PUSHED_BYTES, resources.JSON_TYPE, self._inbound.receive_document)
+        return json_answer({})
 
-    async def get_health(self, _: web.Request) -> web.Response:
-        return _json(self._inbound.health())
+    async def get_health(self, _: web.Request) -> Answer:
+        return json_answer(self._inbound.health())
 
 
 def _look_at(task: asyncio.Task[Any]) -> None:
@@ -232,28 +166,20 @@ def _name(error: BaseException) -> str:
     return error.code if isinstance(error, ExchangeError) else type(error).__name__
 
 
-def _json(value: JsonObject, status: int = 200) -> web.Response:
-    return web.Response(body=wire.encode_json(value), status=status, content_type=resources.JSON_TYPE)
-
-
-def _refusal(error: PeerError) -> web.Response:
-    return _json({"code": error.code, "where": error.where}, _STATUS.get(error.code, 400))
-
-
 @web.middleware
 async def _tell_errors(request: web.Request, handler: Callable[..., Any]) -> web.StreamResponse:
     """Whatever happens becomes a code."""
     try:
         response: web.StreamResponse = await handler(request)
     except PeerError as error:
-        return _refusal(error)
+        return refusal(error)
     except (web.HTTPNotFound, web.HTTPMethodNotAllowed):
-        return _refusal(PeerError("request.unknown_path", "path"))
+        return refusal(PeerError("request.unknown_path", "path"))
     except (aiohttp.ClientError, web.RequestPayloadError, ConnectionError):
-        return _refusal(PeerError("wire.bad_frame", "body"))  # the client left, or sent no HTTP: it will not read this
+        return refusal(PeerError("wire.bad_frame", "body"))  # the client left, or sent no HTTP: it will not read this
     except Exception as error:  # noqa: BLE001 - the last place before a stranger
         _log.error("request_failed", fault=_name(error))
-        return _refusal(PeerError("relay.busy", "node"))
+        return refusal(PeerError("relay.busy", "node"))
     else:
         return response
 
@@ -284,43 +210,6 @@ _LIMITS: Final = web.AppKey("limits", Limits)
 # -- listening -------------------------------------------------------------------------------------
 
 
-class _Connection(web.RequestHandler):
-    """A connection that is refused when there are too many, and that answers garbage without repeating it."""
-
-    __slots__ = ("_max_connections",)
-
-    def __init__(self, server: web.Server, limits: Limits, loop: asyncio.AbstractEventLoop) -> None:
-        super().__init__(
-            server,
-            loop=loop,
-            keepalive_timeout=limits.idle,
-            logger=_SILENT,
-            access_log=None,  # type: ignore[arg-type]  # what web.AppRunner(access_log=None) passes on
-            lingering_time=limits.linger,
-            auto_decompress=False,
-        )
-        self._max_connections = limits.max_connections
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        super().connection_made(transport)
-        if self._manager is not None and len(self._manager.connections) > self._max_connections:
-            self.force_close()
-
-    def handle_error(
-        self,
-        request: web.BaseRequest,
-        status: int = 500,
-        exc: BaseException | None = None,
-        message: str | None = None,
-    ) -> web.StreamResponse:
-        """What could not be read as HTTP."""
-        del request, exc, message
-        response = _json({"code": "wire.bad_frame", "where": "HTTP"}, status)
-        response.headers["Server"] = ""
-        response.force_close()
-        return response
-
-
 class Listener:
     """A server that is listening; ``port`` is the one it has."""
 
@@ -340,14 +229,16 @@ async def serve(app: web.Application, host: str, port: int, ssl_context: ssl.SSL
     runner = web.AppRunner(app, access_log=None, shutdown_timeout=app[_LIMITS].answer)
     await runner.setup()
     handlers = cast("web.Server", runner.server)
+    limits = app[_LIMITS]
+    answers = Share(limits.max_answers_bytes, limits.max_answers_bytes_each, "answers")
     loop = asyncio.get_running_loop()
     try:
         server = await loop.create_server(
-            lambda: _Connection(handlers, app[_LIMITS], loop),
+            lambda: Connection(handlers, limits, answers, loop),
             host,
             port,
             ssl=ssl_context,
-            ssl_handshake_timeout=app[_LIMITS].grace,
+            ssl_handshake_timeout=limits.grace,
             backlog=256,
         )
     except OSError:

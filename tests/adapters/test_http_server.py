@@ -260,32 +260,6 @@ async def test_connections_are_counted(node: Node, identity: Identity) -> None:
         assert (await ask(listener.port, wires.head("GET", resources.HEALTH)))[0] == 200
 
 
-async def test_memory_is_bounded(node: Node, identity: Identity) -> None:
-    """Bodies that together are larger than the memory set aside are refused as busy, until there is room again."""
-    node.wait = asyncio.Event()
-    body = encode_batch([(bytes(20_000), b"")])
-    async with wires.listening(node, identity, replace(wires.LIMITS, max_bodies_bytes=30_000)) as listener:
-        first = asyncio.create_task(ask(listener.port, post(resources.ENVELOPES, body, BINARY)))
-        await node.began.wait()
-        assert code(await ask(listener.port, post(resources.ENVELOPES, body, BINARY))) == (503, "relay.busy")
-        node.wait.set()
-        assert (await first)[0] == 200
-        assert (await ask(listener.port, post(resources.ENVELOPES, body, BINARY)))[0] == 200
-
-
-async def test_uploads_are_counted(node: Node, identity: Identity) -> None:
-    """Beyond the most uploads at a time a blob is refused as busy, before its first byte is read."""
-    node.wait = asyncio.Event()
-    upload = wires.head("PUT", resources.BLOBS + H, "Content-Length: 5", BINARY, SIGNED)
-    async with wires.listening(node, identity, replace(wires.LIMITS, max_uploads=1)) as listener:
-        first = asyncio.create_task(ask(listener.port, upload + b"bytes"))
-        await node.began.wait()
-        assert code(await ask(listener.port, upload)) == (503, "relay.busy")
-        node.wait.set()
-        assert (await first)[0] == 200
-        assert (await ask(listener.port, upload + b"bytes"))[0] == 200
-
-
 # -- work that has begun
 
 

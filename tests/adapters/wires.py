@@ -25,7 +25,8 @@ if TYPE_CHECKING:
     from exchange.core.wire import Digest, JsonObject
 
 LIMITS: Final = Limits(max_evidence_bytes=1 << 24, linger=0.01)
-REQUEST: Final = UnverifiedDocument(DocumentType.REQUEST, b'{"asked":1}', (Signature(KeyId("ab" * 32), b"s" * 64),))
+SIGNATURE: Final = Signature(KeyId("ab" * 32), b"s" * 64)
+REQUEST: Final = UnverifiedDocument(DocumentType.REQUEST, b'{"from":"th-fp1"}', (SIGNATURE,))
 
 
 @dataclass(frozen=True)
