@@ -128,11 +128,8 @@ class Connection(web.RequestHandler):
                 resp = refusal(error)
             try:
                 await self._send(request, resp)
-            except TimeoutError:
-                self._abort()
-                return resp, True
-            except ConnectionError:
-                return resp, True
+            except (TimeoutError, ConnectionError):
+                return resp, True  # which closes the connection, and start() ends it
             finally:
                 resp.content = b""  # an idle connection remembers its latest answer
                 held.release()
