@@ -77,6 +77,9 @@ class Blobs(Protocol):
     def has(self, h: str) -> bool:
         """Whether the blob is here, whole."""
 
+    def has_room(self, size: int) -> bool:
+        """Whether ``size`` more bytes leave free what the node's own work needs; blobs and records share a disk."""
+
 
 class Peers(Protocol):
     """Other nodes, over the network.

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 PIECE_BYTES: Final = 1_048_576
+RECORDS_SHARE: Final = 16  # messages come in until a sixteenth is left of the room that evidence leaves free
 _NO_ROOM: Final = frozenset({errno.ENOSPC, errno.EDQUOT})
 
 
@@ -69,8 +70,7 @@ class _Draft:
         self._file = path.open("xb", buffering=0)
 
     def write(self, piece: bytes) -> None:
-        space = os.fstatvfs(self._file.fileno())
-        if space.f_bavail * space.f_frsize < self._free_space_bytes + len(piece):
+        if not _is_room(os.fstatvfs(self._file.fileno()), self._free_space_bytes + len(piece)):
             raise PeerError("relay.disk", "evidence")
         self._hash.update(piece)
         left = memoryview(piece)
@@ -155,6 +155,14 @@ class BlobFolder:
     def has(self, h: str) -> bool:
         """See ``ports.Blobs``."""
         return self._place(h).is_file()
+
+    def has_room(self, size: int) -> bool:
+        """See ``ports.Blobs``."""
+        return _is_room(os.statvfs(self._path), self._free_space_bytes // RECORDS_SHARE + size)
+
+
+def _is_room(space: os.statvfs_result, wanted: int) -> bool:
+    return space.f_bavail * space.f_frsize >= wanted
 
 
 def hash_blob(folder: Path, h: str) -> str | None:

@@ -293,3 +293,6 @@ class _NoBlobs:
 
     def has(self, _: str) -> bool:
         return False
+
+    def has_room(self, _: int) -> bool:
+        return False

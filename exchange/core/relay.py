@@ -228,8 +228,17 @@ def _refused_by_peer(state: State, outgoing: Outgoing, event: Answered) -> tuple
     return replace(state, outgoing=ended), (refusal, Unsend(event.digest), Tell(outgoing.id, status))
 
 
+def _may_be_replied(outgoing: Outgoing) -> bool:
+    """Delivered, or on its way in an envelope whose receipt the reply overtook.
+
+    What was refused, came back, or was never sealed stays what it is: a peer's reply does not end its waiting.
+    """
+    on_its_way = outgoing.status in OPEN and outgoing.digest is not None
+    return on_its_way or (outgoing.status in DELIVERED and outgoing.status is not Status.ANSWERED)
+
+
 def _replied(state: State, event: Replied) -> tuple[State, Effects]:
-    if state.outgoing is not None and state.outgoing.status is not Status.ANSWERED:
+    if state.outgoing is not None and _may_be_replied(state.outgoing):
         answered = replace(state.outgoing, status=Status.ANSWERED, updated=event.now)
         return replace(state, outgoing=answered), (Tell(answered.id, Status.ANSWERED),)
     if state.incoming is not None and state.incoming.status in DELIVERED:
@@ -237,10 +246,15 @@ def _replied(state: State, event: Replied) -> tuple[State, Effects]:
     return state, ()
 
 
+def _lacks_receipt(outgoing: Outgoing) -> bool:
+    """Whether the peer replied to it and never signed that it has it."""
+    return outgoing.status is Status.ANSWERED and outgoing.log_index is None
+
+
 def _returned(state: State, status: Status, code: str, now: datetime) -> tuple[State, Effects]:
     """The message comes back to its officer; a number already taken is voided."""
     outgoing = state.outgoing
-    if outgoing is None or outgoing.status not in OPEN:
+    if outgoing is None or not (outgoing.status in OPEN or _lacks_receipt(outgoing)):
         return state, ()
     ended = replace(outgoing, status=status, code=code, updated=now)
     effects: list[Effect] = [Record(Log.RETURNED, outgoing.digest, code)]

@@ -148,7 +148,7 @@ def _queue_answer(tx: Transaction, state: State, effect: Answer, index: int | No
     peer = state.window.peer
     records = [record for record in (state.incoming, *state.held) if record and record.digest == effect.digest]
     message = (records[0].id, records[0].attempt) if records else None
-    tx.answers.setdefault(peer, []).append(PendingAnswer(item, message))
+    tx.answer(peer, PendingAnswer(item, message))
 
 
 async def _send_void(tx: Transaction, queues: Queues, peer: Any, effect: SendVoid) -> None:  # noqa: ANN401 - a NodeId

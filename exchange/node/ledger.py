@@ -83,6 +83,7 @@ class Transaction:
     closed: ClosedBatch | None = None
     quotas: dict[tuple[str, str, str], dict[str, int]] = field(default_factory=dict)
     new_cases: set[str] = field(default_factory=set)
+    _answered: set[tuple[NodeId, Digest]] = field(default_factory=set)
     # Ordered: rows are written in the order in which officers and peers caused them.
     _dirty_out: dict[tuple[str, str], None] = field(default_factory=dict)
     _dirty_in: dict[tuple[str, str, int], None] = field(default_factory=dict)
@@ -159,9 +160,18 @@ class Transaction:
         """Whether this transaction installs a document already."""
         return any(row[0] == digest for row in self.changes.rows.get("put_document", ()))
 
+    def installs_any(self) -> bool:
+        """Whether this transaction installs a document."""
+        return bool(self.changes.rows.get("put_document"))
+
+    def answer(self, peer: NodeId, pending: PendingAnswer) -> None:
+        """Sign this with the other answers to a peer, at the end."""
+        self.answers.setdefault(peer, []).append(pending)
+        self._answered.add((peer, pending.item.digest))
+
     def answers_already(self, peer: NodeId, digest: Digest) -> bool:
         """Whether this transaction will sign an answer to an envelope or void that came twice within it."""
-        return any(pending.item.digest == digest for pending in self.answers.get(peer, ()))
+        return (peer, digest) in self._answered
 
     # -- the log
 

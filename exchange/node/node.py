@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, Final
 from exchange.core import wire
 from exchange.core.agreements import Agreement
 from exchange.core.answers import claimed_sender, verify_request
-from exchange.core.audit import Event, agreement_ref
+from exchange.core.audit import Event, agreement_ref, needs_clock_step
 from exchange.core.checkpoint import (
     LogKeys,
     TreeHead,
@@ -28,12 +28,11 @@ from exchange.core.checkpoint import (
     cosigned_message,
     timestamped,
 )
-from exchange.core.delivery import BlobsArrived, State
 from exchange.core.errors import IntegrityError, LocalError, PeerError
 from exchange.core.keys import Card, PrekeyBundle, read_card
 from exchange.core.wire import DocumentType, NodeId, parse_signed_document
 from exchange.node.delivering import Delivery
-from exchange.node.effects import Context, step
+from exchange.node.evidence import EvidenceReceiver
 from exchange.node.ledger import Ledger
 from exchange.node.prekeys import Prekeys
 from exchange.node.queues import Queues
@@ -57,6 +56,7 @@ MAX_NONCES: Final = 10_000  # of one peer within the window
 HOUSEKEEPING_SECONDS: Final = 30.0
 CHECKPOINT_SECONDS: Final = 1.0
 WATCH_SECONDS: Final = 5.0
+PUSH_PAUSE: Final = timedelta(minutes=10)  # between two prekey bundles that one node pushes
 PREKEYS_WANTED: Final = timedelta(days=2)  # a partner's bundle that ends sooner is fetched again
 
 
@@ -88,8 +88,10 @@ class Node:
     receiver: Receiver
     reader: Reader
     delivery: Delivery
+    evidence: EvidenceReceiver
     _tasks: list[asyncio.Task[None]] = field(default_factory=list)
     _nonces: dict[NodeId, dict[str, datetime]] = field(default_factory=dict)
+    _pushed: dict[NodeId, datetime] = field(default_factory=dict)
     _checkpointed: int = 0
 
     # -- life
@@ -124,6 +126,7 @@ class Node:
             receiver=Receiver(registry, outside.book, ledger, queues, prekeys, outside.blobs, outside.clock),
             reader=Reader(outside.book, ledger, queues, outside.secrets),
             delivery=Delivery(registry, ledger, queues, sender, outside.peers, outside.secrets, outside.clock),
+            evidence=EvidenceReceiver(ledger, queues, outside.blobs),
         )
 
     async def start(self) -> None:
@@ -231,6 +234,8 @@ class Node:
         keys = self.outside.log_keys
 
         async def job(tx: Transaction) -> None:
+            if needs_clock_step(self.ledger.last, tx.now):
+                return  # dated before its newest entry: the next one comes after the step is on disk
             frontier = self.ledger.frontier  # what is committed; the job's own transaction comes after it
             head = TreeHead(keys.origin, frontier.size, frontier.root())
             moment = int(tx.now.timestamp())
@@ -292,38 +297,7 @@ class Node:
     async def receive_blob(self, h: str, request: bytes, chunks: AsyncIterator[bytes], length: int) -> JsonObject:
         """PUT /v1/blobs/{h}: evidence that an accepted message names; answered with ``complete`` when all is in."""
         peer = self._verify_request(request, "PUT", f"/v1/blobs/{h}", h)
-        rows = await self.outside.store.read("blobs_named", h)
-        wanted = [(message, size) for sender, message, way, size, _, _ in rows if (sender, way) == (peer, "in")]
-        if not wanted:
-            raise PeerError("blob.unknown", "path")
-        if any(size != length for _, size in wanted):
-            raise PeerError("blob.digest", "length")
-        if not self.outside.blobs.has(h):
-            await self.outside.blobs.save(chunks, h=h, max_bytes=length)
-        answers: list[bytes] = []
-        for message, _ in wanted:
-
-            async def job(tx: Transaction, ident: str = message) -> None:
-                await self._blob_arrived(tx, peer, ident, h, length, answers)
-
-            await self.ledger.do(job)
-        return {"answers": [wire.encode_base64(data) for data in dict.fromkeys(answers)]}
-
-    async def _blob_arrived(
-        self, tx: Transaction, peer: NodeId, ident: str, h: str, length: int, answers: list[bytes]
-    ) -> None:
-        tx.changes.add("put_blob", h, peer, ident, "in", length, 1, None)
-        rows = await tx.store.read("blobs_of", peer, ident, "in")
-        if any(other != h and not whole for other, _, whole in rows):
-            return
-        await tx.load_incoming(peer, [ident])
-        for row in tx.incoming[peer, ident].values():
-            if row.record.has_blobs:
-                state = State(tx.window(peer), incoming=row.record)
-                await step(tx, self.queues, state, BlobsArrived(tx.now), Context(case_id=row.case_id))
-            elif row.answer is not None:
-                answers += [data for (data,) in await tx.store.read("answer", row.answer)]
-        tx.after.append(lambda: answers.extend(tx.signed.get(peer, [])))
+        return await self.evidence.receive(peer, h, chunks, length)
 
     async def receive_document(self, data: bytes) -> None:
         """POST /v1/documents: a successor of a card held here, an agreement signed by all, a prekey bundle."""
@@ -335,8 +309,13 @@ class Node:
         elif document.payload_type == DocumentType.AGREEMENT:
             await self.install(data)
         elif document.payload_type == DocumentType.PREKEYS:
-            node = NodeId(document.fields("prekeys").text("node", pattern=wire.NODE_ID))
-            await self._install(self.registry.check_prekeys(data, node, self.outside.clock.now()), data, "peer")
+            node, now = NodeId(document.fields("prekeys").text("node", pattern=wire.NODE_ID)), self.outside.clock.now()
+            bundle = self.registry.check_prekeys(data, node, now)
+            last = self._pushed.get(node)
+            if bundle.digest not in self.registry.bytes_of and last is not None and now - last < PUSH_PAUSE:
+                raise PeerError("relay.busy", "document")  # each is an entry of the log for ever
+            self._pushed[node] = now
+            await self._install(bundle, data, "peer")
         else:
             raise PeerError("wire.wrong_type", "document.payloadType")
 
@@ -363,6 +342,10 @@ class Node:
         async def job(tx: Transaction) -> None:
             if item.digest in self.registry.bytes_of or tx.installs(item.digest):
                 return  # two peers pushed the same document at once
+            if tx.installs_any():
+                # Two that rule each other out, at once: each was checked without the other.
+                raise PeerError("relay.busy", "document")
+            self._check_again(item, data)
             if isinstance(item, Card):
                 tx.record(Event.CARD_INSTALLED, actor=actor, peer=item.node, subject=item.digest)
             elif isinstance(item, Agreement):
@@ -374,6 +357,16 @@ class Node:
             tx.after.append(lambda: self.registry.keep(item, data))
 
         await self.ledger.do(job)
+
+    def _check_again(self, item: Card | Agreement | PrekeyBundle, data: bytes) -> None:
+        """What was installed since it was checked counts as well."""
+        now = self.outside.clock.now()
+        if isinstance(item, Card):
+            self.registry.check_card(data, now)
+        elif isinstance(item, Agreement):
+            self.registry.check_agreement(data)
+        else:
+            self.registry.check_prekeys(data, item.node, now)
 
     async def block(self, peer: NodeId, *, blocked: bool, actor: str) -> None:
         """Block a peer at once, or end the block; what waits for a blocked peer stays and is told as blocked."""

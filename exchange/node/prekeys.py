@@ -105,7 +105,7 @@ class Prekeys:
             bundle = PrekeyBundle(
                 self.registry.network, self.registry.me, serial, tx.now, bundle_entries, document.digest()
             )
-            add_document(tx.changes, bundle, data, tx.now)
+            add_document(tx.changes, bundle, data, tx.now, own=True)
             for entry in fresh:
                 times = (entry.use_from, entry.use_until, entry.open_until)
                 tx.changes.add("put_prekey", entry.key.id, *map(wire.encode_time, times), 0)

@@ -29,6 +29,8 @@ from exchange.node.ledger import PendingAnswer
 from exchange.ports import OpenItem
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from exchange.core.agreements import Agreement
     from exchange.core.audit import ReservedLeaf
     from exchange.core.keys import Card
@@ -38,8 +40,11 @@ if TYPE_CHECKING:
     from exchange.node.prekeys import Prekeys
     from exchange.node.queues import Queues
     from exchange.node.registry import Registry
-    from exchange.ports import Blobs, Clock
+    from exchange.ports import Blobs, Clock, Row
 
+ROOM_FACTOR: Final = 3  # what a batch takes on the disk: its rows, and their copies in the write-ahead log
+MAX_REPEATED_BYTES: Final = 2 * 1_048_576
+LARGE_BYTES: Final = 65_536  # after a statement that long, sockets are looked at whatever its place
 PACE: Final = 8  # items of a batch between two looks at the sockets: the next batch comes in while this one is judged
 
 
@@ -50,6 +55,24 @@ class Reply:
     answers: list[bytes] = field(default_factory=list)
     deferred: list[tuple[Digest, str]] = field(default_factory=list)
     bare: list[tuple[int, str]] = field(default_factory=list)
+    _repeated: dict[bytes, None] = field(default_factory=dict)
+    _bytes: int = 0
+
+    def repeat(self, digest: Digest, stored: Sequence[Row]) -> None:
+        """Stored answers again, as many as one response may carry; what has no room is asked for again.
+
+        Each of them may hold the answers to 256 others: a small batch of repeats must not make a large response.
+        """
+        for (data,) in stored:
+            if data in self._repeated:
+                continue
+            if self._bytes + len(data) > MAX_REPEATED_BYTES:
+                if (digest, "relay.busy") not in self.deferred:
+                    self.deferred.append((digest, "relay.busy"))
+                return
+            self._repeated[data] = None
+            self._bytes += len(data)
+            self.answers.append(data)
 
     def to_json(self) -> JsonObject:
         """The body of the response (protocol 11.3)."""
@@ -83,8 +106,12 @@ class Receiver:
                 reply.bare.append((index, error.code))
             else:
                 verified.setdefault(sender, []).append(item)
+        has_room = self.blobs.has_room(ROOM_FACTOR * sum(len(document) + len(body) for document, body in frames))
         for sender, items in verified.items():
             self.queues.queue(sender).contact()
+            if not has_room:
+                reply.deferred += [(item.digest, "relay.disk") for item in items]
+                continue
 
             async def job(tx: Transaction, peer: NodeId = sender, todo: list[SignedEnvelope | Void] = items) -> None:
                 await self._take(tx, peer, todo, reply)
@@ -129,9 +156,11 @@ class Receiver:
             reply.deferred += [(item.digest, "relay.busy") for item in items]
             return
         await tx.load_incoming(peer, [item.core.id for item in items if isinstance(item, SignedEnvelope)])
+        large = False
         for index, item in enumerate(items):
-            if index % PACE == 0:
+            if index % PACE == 0 or large:
                 await asyncio.sleep(0)
+            large = isinstance(item, SignedEnvelope) and len(item.body) > LARGE_BYTES
             if isinstance(item, Void):
                 await self._take_void(tx, item, reply)
             elif not await self._answer_repeat(tx, item, reply):
@@ -153,8 +182,7 @@ class Receiver:
             return True
         answer = rows[record.attempt].answer
         if answer is not None:  # else it is answered by this very transaction
-            stored = await tx.store.read("answer", answer)
-            reply.answers += [data for (data,) in stored]
+            reply.repeat(envelope.digest, await tx.store.read("answer", answer))
         return True
 
     async def _take_equivocation(
@@ -164,13 +192,13 @@ class Receiver:
         if tx.answers_already(envelope.core.sender, envelope.digest):
             return
         if rows := await tx.store.read("other_answer", envelope.digest):
-            reply.answers += [data for (data,) in rows]
+            reply.repeat(envelope.digest, rows)
             return
         peer = envelope.core.sender
         index = tx.record(Event.EQUIVOCATION, peer=peer, subject=envelope.digest, code=error.code)
         tx.changes.add("put_envelope", envelope.digest, peer, envelope.received, envelope.body, None)
         item = AnswerItem(envelope.digest, Outcome.REFUSED, index, error.code)
-        tx.answers.setdefault(peer, []).append(PendingAnswer(item))
+        tx.answer(peer, PendingAnswer(item))
         tx.after.append(lambda: self.queues.notify("alarm", peer, envelope.core.id, None))
 
     async def _take_new(self, tx: Transaction, envelope: SignedEnvelope, reply: Reply) -> None:
@@ -226,8 +254,7 @@ class Receiver:
         case_id = tx.secrets.case_id(message.header.case)
         await tx.use_case(case_id)
         for blob in core.blobs:
-            whole = self.blobs.has(blob.h)
-            tx.changes.add("put_blob", blob.h, peer, core.id, "in", blob.length, int(whole), None)
+            tx.changes.add("put_blob", blob.h, peer, core.id, "in", blob.length, 0, None)
         wrapped = tx.secrets.wrap(case_id, cek, envelope.digest)
         tx.changes.add("put_envelope", envelope.digest, peer, envelope.received, envelope.body, wrapped)
         context = Context(
@@ -244,7 +271,7 @@ class Receiver:
             digest=envelope.digest,
             now=tx.now,
             clause=message.decision.clause,
-            # Also where they are here already, from another message: its sender learns by sending them.
+            # Also where they are here already, from somebody else: its sender learns nothing of that.
             has_blobs=bool(core.blobs),
             absent=absent,
         )
@@ -273,9 +300,9 @@ class Receiver:
         await tx.load_incoming(void.sender, [void.id])
         for row in tx.incoming[void.sender, void.id].values():
             if row.answer is not None and row.record.seq == void.seq:
-                reply.answers += [data for (data,) in await tx.store.read("answer", row.answer)]
+                reply.repeat(void.digest, await tx.store.read("answer", row.answer))
         if rows := await tx.store.read("other_answer", void.digest):
-            reply.answers += [data for (data,) in rows]
+            reply.repeat(void.digest, rows)
             return
         context = Context(leaf={"code": None}, deferred=reply.deferred)
         event = Voided(void.seq, void.digest, tx.now)

@@ -127,6 +127,9 @@ class Registry:
         elif isinstance(item, Agreement):
             self.agreements[item.digest] = item
         else:
+            before = self.prekeys.get(item.node)
+            if before is not None and before.digest != item.digest:
+                self.bytes_of.pop(before.digest, None)  # a peer that makes many must not fill the memory
             self.prekeys[item.node] = item
 
 
@@ -141,11 +144,18 @@ def document_row(item: Card | Agreement | PrekeyBundle, data: bytes, now: dateti
     return (item.digest, DocumentType.PREKEYS, item.node, item.serial, "current", "", data, moment)
 
 
-def add_document(changes: Changes, item: Card | Agreement | PrekeyBundle, data: bytes, now: datetime) -> None:
-    """Add a verified document to a transaction; older cards and bundles of the same node are superseded."""
+def add_document(
+    changes: Changes, item: Card | Agreement | PrekeyBundle, data: bytes, now: datetime, *, own: bool = False
+) -> None:
+    """Add a verified document to a transaction; older cards and bundles of the same node are superseded.
+
+    A peer's older bundles are removed: the log has their digests, and a peer that makes many must not fill the disk.
+    """
     row = document_row(item, data, now)
     changes.add("put_document", *row)
-    if not isinstance(item, Agreement):
+    if isinstance(item, PrekeyBundle) and not own:
+        changes.add("drop_documents", row[1], row[2], row[3])
+    elif not isinstance(item, Agreement):
         changes.add("supersede_documents", row[1], row[2], row[3])
 
 

@@ -22,7 +22,7 @@ from exchange.core.agreements import Decision, decide
 from exchange.core.answers import Answers, Outcome
 from exchange.core.audit import Event, agreement_ref
 from exchange.core.delivery import Answered, Cancelled, Replied, Sealed, Sent, State, Status, Submitted, Tick
-from exchange.core.envelope import Core, open_body
+from exchange.core.envelope import MAX_LIFETIME, Core, open_body
 from exchange.core.errors import IntegrityError, PeerError
 from exchange.core.gate import LANE_OF_URGENCY, make_exchange, read_header
 from exchange.core.relay import MAX_WAIT, RESEAL, RESEAL_WAIT, next_attempt
@@ -173,7 +173,9 @@ class Sender:
         """The key to seal to, if the peer's bundle has one now that the peer did not say it has lost."""
         bundle = self.registry.prekeys.get(peer)
         prekey = None if bundle is None else bundle.live(now)
-        return None if prekey is None or prekey.key.id in self.queues.queue(peer).gone_prekeys else prekey
+        if prekey is None or prekey.open_until - SEND_MARGIN <= now:
+            return None
+        return None if prekey.key.id in self.queues.queue(peer).gone_prekeys else prekey
 
     async def _seal(self, tx: Transaction, state: State, sealing: Sealing) -> None:
         """Steps S2 to S6, where a prekey lives; else the statement waits."""
@@ -195,7 +197,8 @@ class Sender:
             agreement=agreement_reference(agreement),
             seq=seq,
             created=now,
-            expires=prekey.open_until - SEND_MARGIN,
+            # The peer chose open_until; the envelope's life is bounded by the protocol (R7) all the same.
+            expires=min(prekey.open_until - SEND_MARGIN, now + MAX_LIFETIME),
             lane=LANE_OF_URGENCY[sealing.header.urgency],
             blobs=sealing.blobs,
             kc=b"",

@@ -223,8 +223,12 @@ SENDER_ROWS = [
             sending(replace(record, status=Status.ANSWERED, updated=NOW)),
             (Tell(M[1], Status.ANSWERED),),
         )
-        for record in (SENT, outgoing(Status.ACCEPTED, log_index=42), REFUSED)
+        for record in (SENT, outgoing(Status.ACCEPTED, log_index=42))
     ),
+    # A peer's reply does not end the waiting of what it refused, of what came back, or of what was never sealed.
+    Row("reply-to-refused", sending(REFUSED), Replied(NOW), None),
+    Row("reply-to-expired", sending(outgoing(Status.EXPIRED)), Replied(NOW), None),
+    Row("reply-to-unsealed", sending(unsealed()), Replied(NOW), None),
     Row("reply-twice", sending(outgoing(Status.ANSWERED)), Replied(NOW), None),
     Row("reply-to-nothing", sending(None), Replied(NOW), None),
     Row(
@@ -252,6 +256,19 @@ SENDER_ROWS = [
     Row("tick", sending(SENT), Tick(THEN + MAX_WAIT - timedelta(seconds=1)), None),
     Row("tick-delivered", sending(outgoing(Status.ACCEPTED)), Tick(THEN + MAX_WAIT), None),
     Row("tick-nothing", sending(None), Tick(THEN + MAX_WAIT), None),
+    Row("tick-answered", sending(outgoing(Status.ANSWERED, log_index=42)), Tick(THEN + MAX_WAIT), None),
+    Row(
+        "tick-answered-without-receipt",
+        sending(outgoing(Status.ANSWERED)),
+        Tick(THEN + MAX_WAIT),
+        sending(outgoing(Status.EXPIRED, code="envelope.expired", updated=THEN + MAX_WAIT)),
+        (
+            Record(Log.RETURNED, D[1], "envelope.expired"),
+            Unsend(D[1]),
+            SendVoid(1, M[1], "envelope.expired"),
+            Tell(M[1], Status.EXPIRED),
+        ),
+    ),
     Row(
         "tick-to-the-end",
         sending(SENT),

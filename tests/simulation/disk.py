@@ -189,3 +189,6 @@ class SimBlobs:
 
     def has(self, h: str) -> bool:
         return h in self._blobs
+
+    def has_room(self, size: int) -> bool:
+        return size >= 0

@@ -3,6 +3,8 @@ INSERT INTO meta (name, value) VALUES (?, ?) ON CONFLICT (name) DO UPDATE SET va
 -- name: put_document
 INSERT INTO documents (digest, type, subject, version, state, lineage, bytes, installed) VALUES (?, ?, ?, ?, ?, ?, ?, ?)
 ON CONFLICT (digest) DO UPDATE SET state = excluded.state, lineage = excluded.lineage;
+-- name: drop_documents
+DELETE FROM documents WHERE type = ? AND subject = ? AND version < ?;
 -- name: supersede_documents
 UPDATE documents SET state = 'superseded' WHERE type = ? AND subject = ? AND version < ?;
 -- name: put_window
@@ -81,10 +83,17 @@ FROM outgoing WHERE id = ? ORDER BY peer;
 SELECT peer, id, status, created, updated, attempt, seq, digest, expires, code, clause, log_index, case_id, agreement,
        NULL, answer
 FROM outgoing ORDER BY rowid DESC LIMIT ?;
+-- What still waits for its peer's signed answer; a reply may have come without one.
 -- name: outgoing_open
+WITH asked (peer) AS (SELECT ?)
 SELECT peer, id, status, created, updated, attempt, seq, digest, expires, code, clause, log_index, case_id, agreement,
        draft, answer
-FROM outgoing WHERE peer = ? AND status IN ('queued', 'sent') ORDER BY rowid LIMIT ?;
+FROM outgoing WHERE rowid IN (
+    SELECT o.rowid FROM asked a JOIN outgoing o ON o.peer = a.peer AND o.status IN ('queued', 'sent')
+    UNION ALL
+    SELECT o.rowid FROM asked a JOIN outbox b ON b.peer = a.peer JOIN outgoing o ON o.peer = b.peer AND o.id = b.id
+    WHERE o.status = 'answered' AND o.log_index IS NULL
+) ORDER BY rowid LIMIT ?;
 -- name: outgoing_unsealed
 SELECT id FROM outgoing WHERE peer = ? AND status IN ('queued', 'sent') AND digest IS NULL
 AND (attempt < 2 OR unixepoch(updated) + ? * (1 << min(attempt - 2, 8)) <= unixepoch(?)) ORDER BY rowid LIMIT ?;
