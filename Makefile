@@ -54,7 +54,7 @@ bench: $(INSTALLED) ## messages a second between two nodes on this machine, besi
 	@$(BIN)/exchange bench
 
 .PHONY: check
-check: $(INSTALLED) ## before every commit, under a minute: format, lint, types, layers, the fast tests
+check: $(INSTALLED) ## before every commit, about a minute: format, lint, types, layers, the fast tests
 	$(BIN)/ruff format --check --quiet $(SOURCES)
 	$(BIN)/ruff check --quiet $(SOURCES)
 	$(BIN)/mypy --no-error-summary
