@@ -14,6 +14,8 @@ Rules:
 5. An unknown code of an open list is a warning (``unknown_codes``); of a closed list, which decides rules, a refusal.
 
 What it does not do: decide whether an agreement permits what is valid (``core.agreements``).
+
+Length: one class, which builds, cuts and judges by the same pieces.
 """
 
 from __future__ import annotations
@@ -251,8 +253,10 @@ class SchemaBook:
         """
         self.validate(HEADER, value, "header")
 
-    def validate_draft(self, value: JsonValue, attachments: int | None = None) -> SchemaId:
-        """Judge what an officer wrote, frame, content and rules, and return the schema of its kind.
+    def cut_draft(
+        self, value: JsonValue, attachments: int | None = None
+    ) -> tuple[SchemaId, tuple[tuple[str, JsonValue], ...]]:
+        """Judge what an officer wrote, frame, content and rules; the schema of its kind, and its content's parts.
 
         ``attachments`` is the number of files that go with it, None where that is not known yet.
         Raises schema.invalid, schema.code, schema.unknown, schema.rule.
@@ -260,10 +264,12 @@ class SchemaBook:
         self.validate(DRAFT, value)
         draft = cast("dict[str, Any]", value)
         schema_id = self.newest(draft["kind"])
-        self.validate(schema_id, draft["content"], "/content")
-        for problem in self._breaches(schema_id, draft["content"], attachments):
+        content = draft["content"]
+        self.validate(schema_id, content, "/content")
+        parts = self._cut(schema_id, content)
+        for problem in self._breaches(schema_id, content, parts, attachments):
             raise PeerError("schema.rule", f"/content{problem.path} ({problem.rule})")
-        return schema_id
+        return schema_id, parts
 
     def explain(self, schema_id: SchemaId, value: JsonValue) -> tuple[Problem, ...]:
         """Every fault of a whole value, for a person: of a kind's content with its rules, of a draft with both.
@@ -274,7 +280,8 @@ class SchemaBook:
         if problems := explain(root.schema, value, root.names):
             return problems
         if schema_id in self._kinds:
-            return self._breaches(schema_id, cast("JsonObject", value), None)
+            content = cast("JsonObject", value)
+            return self._breaches(schema_id, content, self._cut(schema_id, content), None)
         if schema_id == DRAFT:
             draft = cast("dict[str, Any]", value)
             if draft["kind"] not in self._newest:
@@ -283,13 +290,22 @@ class SchemaBook:
             return tuple(problem._replace(path=f"/content{problem.path}") for problem in inner)
         return ()
 
-    def _breaches(self, schema_id: SchemaId, content: JsonObject, attachments: int | None) -> tuple[Problem, ...]:
-        """The rules that valid, uncut content breaks, at their places in the content."""
+    def _cut(self, schema_id: SchemaId, content: JsonObject) -> tuple[tuple[str, JsonValue], ...]:
+        """The parts of valid content, broken rules or not."""
         try:
-            parts = dict(self.split(schema_id, content))
+            return self.split(schema_id, content)
         except PeerError:  # an id used twice, so that the parts could not be joined again: the rule names it
-            parts = {"main": content}
-        breaches = tuple(find_breaches(schema_id.split("/")[0], parts, attachments))
+            return (("main", content),)
+
+    def _breaches(
+        self,
+        schema_id: SchemaId,
+        content: JsonObject,
+        parts: tuple[tuple[str, JsonValue], ...],
+        attachments: int | None,
+    ) -> tuple[Problem, ...]:
+        """The rules that valid content breaks, at their places in the content."""
+        breaches = tuple(find_breaches(schema_id.split("/")[0], dict(parts), attachments))
         if not breaches:
             return ()
         entities = cast("list[dict[str, Any]]", content["entities"])

@@ -20,6 +20,7 @@ from __future__ import annotations
 import binascii
 import hashlib
 import json
+import math
 import re
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -189,11 +190,19 @@ def _parse_slowly(data: bytes, max_depth: int) -> JsonValue:
     return value
 
 
+def _is_finite(value: object) -> bool:
+    if isinstance(value, float):
+        return math.isfinite(value)
+    if isinstance(value, dict):
+        return all(map(_is_finite, value.values()))
+    return all(map(_is_finite, value)) if isinstance(value, (list, tuple)) else True
+
+
 def encode_json(value: JsonValue | Mapping[str, object]) -> bytes:
     """Write compact UTF-8 JSON, members in the order given. ``ValueError`` on NaN or infinity."""
     try:
         quickly = orjson.dumps(value, option=_QUICK)
-        if b"null" not in quickly:  # orjson writes NaN as null without a word
+        if b"null" not in quickly or _is_finite(value):  # orjson writes NaN as null without a word
             return quickly
     except orjson.JSONEncodeError:
         pass

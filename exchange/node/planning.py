@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from exchange.core.schemas import SchemaBook
-    from exchange.core.wire import Digest, JsonObject, JsonValue, MessageId, NodeId, SchemaId
+    from exchange.core.wire import Digest, JsonObject, JsonValue, MessageId, NodeId
     from exchange.node.ledger import Transaction
     from exchange.node.registry import Registry
 
@@ -73,12 +73,12 @@ def read_draft(
     """Read what an officer wrote. Raises ``PeerError``: schema.*, wire.*, blob.too_large."""
     if len(attachments) > MAX_BLOBS:
         raise PeerError("agreement.blobs", f"at most {MAX_BLOBS} files")
-    schema: SchemaId = book.validate_draft(draft, len(attachments))
+    schema, cut = book.cut_draft(draft, len(attachments))
     fields = wire.Fields(draft, "draft")
     content = fields.any("content")
     if not isinstance(content, dict):
         raise PeerError("wire.bad_type", "draft.content")
-    parts = list(book.split(schema, content))
+    parts = list(cut)
     if attachments:
         book.validate_attachments(list(attachments))
         parts.append((ATTACHMENTS, list(attachments)))
@@ -110,7 +110,8 @@ def read_draft(
             header[optional] = fields.any(optional)
     fields.done()
     read = read_header(header, book)
-    salts = tuple(random(SALT_BYTES) for _ in range(len(parts) + 1))
+    drawn = random(SALT_BYTES * (len(parts) + 1))
+    salts = tuple(drawn[at : at + SALT_BYTES] for at in range(0, len(drawn), SALT_BYTES))
     return Draft(read.id, header, read, content, tuple(parts), blob_refs(attachments), salts)
 
 

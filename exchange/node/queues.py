@@ -81,9 +81,10 @@ class PeerQueue:
     def progress(self, answered: int) -> None:
         """So many were finally answered: twice as many of those that wait, the first in line, may be taken now.
 
-        Not all of them: a long queue at a peer that takes one at a time would be sent over and over.
+        Not all of them, and the pause between rounds is halved, not ended: a long queue at a peer that takes one at a
+        time would be sent over and over.
         """
-        self.deferrals = 0
+        self.deferrals //= 2
         self.parked.sort()
         first, self.parked = self.parked[: 2 * answered], self.parked[2 * answered :]
         self.ready += first

@@ -344,17 +344,17 @@ def draft(**changes: Any) -> dict[str, Any]:  # noqa: ANN401 - a draft with any 
 
 def test_draft_with_one_handling_code_or_several() -> None:
     """An officer writes one handling code as a text, or several as a list."""
-    assert book().validate_draft(draft(handling="H1")) == REFERRAL
-    assert book().validate_draft(draft(handling=["H0", "H3"], in_reply_to=None)) == REFERRAL
+    assert book().cut_draft(draft(handling="H1"))[0] == REFERRAL
+    assert book().cut_draft(draft(handling=["H0", "H3"], in_reply_to=None))[0] == REFERRAL
     with pytest.raises(PeerError) as refused:
-        book().validate_draft(draft(handling="H9"))
+        book().cut_draft(draft(handling="H9"))
     assert where_of(refused, "schema.code") == "/handling (enum)"
 
 
 def test_draft_of_an_unknown_kind() -> None:
     """A draft of a kind that is not known is refused, and explained with the kinds there are."""
     with pytest.raises(PeerError) as refused:
-        book().validate_draft(draft(kind="rumour"))
+        book().cut_draft(draft(kind="rumour"))
     assert where_of(refused, "schema.unknown") == "kind"
     (problem,) = book().explain(DRAFT, draft(kind="rumour"))
     assert (problem.path, problem.rule) == ("/kind", "kind")
@@ -365,10 +365,10 @@ def test_draft_with_too_few_attachments() -> None:
     """An index is judged against the number of files once it is known, at its place in the uncut content."""
     schema_id = SchemaId("victim/v1")
     path = samples.SCHEMAS / "victim" / "examples" / "exception-danger-to-life.json"
-    assert book().validate_draft(samples.load(path)) == schema_id
-    assert book().validate_draft(samples.load(path), attachments=1) == schema_id
+    assert book().cut_draft(samples.load(path))[0] == schema_id
+    assert book().cut_draft(samples.load(path), attachments=1)[0] == schema_id
     with pytest.raises(PeerError) as refused:
-        book().validate_draft(samples.load(path), attachments=0)
+        book().cut_draft(samples.load(path), attachments=0)
     assert where_of(refused, "schema.rule") == "/content/entities/0/identity/photos/0 (attachments-exist)"
 
 
@@ -378,7 +378,7 @@ def test_id_used_twice_is_told_as_such() -> None:
     twice["content"]["entities"][1]["id"] = "p1"
     twice["content"]["links"] = []
     with pytest.raises(PeerError) as refused:
-        book().validate_draft(twice)
+        book().cut_draft(twice)
     assert where_of(refused, "schema.rule") == "/content/entities/1/id (ids-unique)"
     (problem,) = book().explain(DRAFT, twice)
     assert (problem.path, problem.rule) == ("/content/entities/1/id", "ids-unique")
