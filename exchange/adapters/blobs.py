@@ -158,7 +158,11 @@ class BlobFolder:
 
     def has_room(self, size: int) -> bool:
         """See ``ports.Blobs``."""
-        return _is_room(os.statvfs(self._path), self._free_space_bytes // RECORDS_SHARE + size)
+        try:
+            space = os.statvfs(self._path)
+        except OSError:  # whoever cannot look promises nothing
+            return False
+        return _is_room(space, self._free_space_bytes // RECORDS_SHARE + size)
 
 
 def _is_room(space: os.statvfs_result, wanted: int) -> bool:

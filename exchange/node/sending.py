@@ -281,7 +281,7 @@ class Sender:
                 again = replace(statement, agreement=agreement.digest)
                 await self._seal(tx, state, Sealing(header, blobs, again, encode_statement(again), agreement, "node"))
                 return
-            refusal = decision
+            refusal = max(refusal, decision, key=lambda item: item.reach)
         event = Cancelled(refusal.code or "agreement.unknown", tx.now)
         await step(tx, self.queues, state, event, Context(leaf={"clause": refusal.clause}))
 

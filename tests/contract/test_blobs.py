@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import shutil
 from typing import TYPE_CHECKING, Final
 
 import pytest
@@ -151,3 +152,13 @@ async def test_a_reader_may_stop(blobs: Blobs) -> None:
         assert data.startswith(piece)
         break
     assert await load(blobs, h) == data
+
+
+def test_room_is_that_of_the_disk(tmp_path: Path) -> None:
+    """There is room for nothing and not for more than any disk has; where nobody can look there is none."""
+    folder = BlobFolder(tmp_path / "blobs", free_space_bytes=0)
+    assert folder.has_room(0)
+    assert not folder.has_room(2**62)
+    assert not BlobFolder(tmp_path / "blobs", free_space_bytes=2**62).has_room(0)
+    shutil.rmtree(tmp_path / "blobs")
+    assert not folder.has_room(0)

@@ -319,6 +319,22 @@ def test_documents_that_rule_each_other_out_are_not_installed_at_once() -> None:
     assert run_virtually(main) == (31, 1)
 
 
+def test_what_was_installed_since_it_was_checked_counts() -> None:
+    """A bundle that was newest when it was checked, and is not when it is written, is refused."""
+
+    async def main() -> tuple[str, int]:
+        pair = Pair()
+        _, victim = await pair.start()
+        newer, older = await bundle(pair, 31), await bundle(pair, 30)
+        checked = victim.registry.check_prekeys(older, pair.sender.id, pair.receiver.now())
+        await victim.receive_document(newer)
+        with pytest.raises(PeerError) as caught:
+            await victim._install(checked, older, "peer")  # noqa: SLF001 - checked before the other was installed
+        return refusal(caught), victim.registry.prekeys[pair.sender.id].serial
+
+    assert run_virtually(main) == ("prekey.stale", 31)
+
+
 def test_a_peers_prekey_does_not_stretch_an_envelope() -> None:
     """Whatever a peer's bundle says, an envelope lives no longer than the protocol lets it, and is not born expired."""
 
