@@ -4,12 +4,16 @@ Rules:
 1. Only the node's own user, or root, gets in: the socket lies in the home, is closed to others, and the kernel is
    asked who is at the other end.
 2. An error crosses with its code, place and clause, and is raised again as what it was.
-3. Evidence streams in both directions. A stream out says at its end whether it was whole: without that word the
-   receiver has nothing.
+3. Evidence streams in both directions. A stream says at its end whether it was whole: without that word the receiver
+   has nothing.
 
-Resources: ``POST /call`` takes {"op", "args"} and gives {"ok": value} or {"error": {"code", "where", "clause"}};
-``POST /stage`` takes a file and gives the same; ``GET /evidence?message=ID&n=N`` gives frames of a length in four
-bytes and its bytes: first {"ok": record} or an error, then the file, then an empty frame and {"ok": null} or an error.
+Everything crosses in frames: a length in four bytes, big-endian, and as many bytes. A connection carries one request
+after another, each a frame of JSON, and its result, {"ok": value} or {"error": {"code", "where", "clause"}}:
+
+- {"op", "args"} gives its result;
+- {"stage": true}, the frames of a file and an empty one give theirs;
+- {"evidence": message, "index": n} gives {"ok": record} or an error; after a record the frames of the file, an empty
+  one, and {"ok": null} or an error.
 
 What it does not do: know operations. ``Desk`` does.
 """
@@ -17,19 +21,15 @@ What it does not do: know operations. ``Desk`` does.
 from __future__ import annotations
 
 import asyncio
-import logging
 import os
 import socket
 import struct
 from collections.abc import AsyncGenerator
 from contextlib import ExitStack, suppress
-from typing import TYPE_CHECKING, Any, Final, Protocol, Self, cast
+from typing import TYPE_CHECKING, Final, Protocol, Self, TypeAlias, cast
 
-import aiohttp
 import orjson
 import structlog
-from aiohttp import web
-from yarl import URL
 
 from exchange.core import wire
 from exchange.core.errors import CODES, ExchangeError, Fault, IntegrityError, LocalError, PeerError
@@ -40,18 +40,14 @@ if TYPE_CHECKING:
     from exchange.adapters.home import Home
     from exchange.core.wire import JsonObject, JsonValue
 
-MAX_CALL_BYTES: Final = 16 * 1_048_576  # the largest statement escaped twice, and the longest list of the node
+MAX_FRAME_BYTES: Final = 16 * 1_048_576  # the largest statement escaped twice, and the longest list of the node
 PIECE_BYTES: Final = 262_144
 STOP_SECONDS: Final = 5.0  # for calls that run when the node stops
 LINGER_SECONDS: Final = 2.0  # for whoever is refused to read why, while the rest of the file goes on coming
-_URL: Final = URL("http://node/")
-_CALL: Final = _URL / "call"
-_STAGE: Final = _URL / "stage"
-_EVIDENCE: Final = _URL / "evidence"
 _CLASSES: Final = {Fault.PEER: PeerError, Fault.LOCAL: LocalError, Fault.INTEGRITY: IntegrityError}
 _CREDENTIALS: Final = struct.Struct("3i")  # pid, uid, gid: SO_PEERCRED of unix(7)
 _LENGTH: Final = struct.Struct(">I")
-_SILENT: Final = logging.Logger("exchange.silent", level=logging.CRITICAL + 1)  # noqa: LOG001 - must have no parents
+_Connection: TypeAlias = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 _log = structlog.get_logger("control")
 
 
@@ -68,7 +64,42 @@ class Desk(Protocol):
         """The record of an attachment and its bytes; an error while they come means that none of them counts."""
 
 
-# -- values and errors over the socket -------------------------------------------------------------
+# -- frames, values and errors over the socket -----------------------------------------------------
+
+
+def _frame(data: bytes) -> bytes:
+    return _LENGTH.pack(len(data)) + data
+
+
+class _GoneError(Exception):
+    """The other end left. Not an ``OSError``: those of the disk must not look like it."""
+
+
+async def _read_frame(reader: asyncio.StreamReader) -> bytes:
+    """Raises ``_GoneError``, and ``LocalError`` node.internal for a frame that is too long."""
+    try:
+        (length,) = _LENGTH.unpack(await reader.readexactly(_LENGTH.size))
+        if length <= MAX_FRAME_BYTES:
+            return await reader.readexactly(length)
+    except (OSError, asyncio.IncompleteReadError):
+        raise _GoneError from None
+    raise LocalError("node.internal", "control")
+
+
+async def _read_pieces(reader: asyncio.StreamReader) -> AsyncIterator[bytes]:
+    """The frames of a file, to the empty one."""
+    while piece := await _read_frame(reader):
+        yield piece
+
+
+async def _write_pieces(writer: asyncio.StreamWriter, data: bytes) -> None:
+    """A part of a file in frames; never the empty frame, which would end it. Raises ``_GoneError``."""
+    for at in range(0, len(data), PIECE_BYTES):
+        writer.write(_frame(data[at : at + PIECE_BYTES]))
+        try:
+            await writer.drain()
+        except OSError:
+            raise _GoneError from None
 
 
 def _parse(data: bytes) -> JsonObject:
@@ -105,31 +136,6 @@ def parse_result(data: bytes) -> JsonValue:
 # -- the node's end --------------------------------------------------------------------------------
 
 
-class _Connection(web.RequestHandler):
-    """A connection of one of the users allowed; any other is closed before it says a word."""
-
-    __slots__ = ("_users",)
-
-    def __init__(self, server: web.Server, users: frozenset[int], loop: asyncio.AbstractEventLoop) -> None:
-        super().__init__(
-            server,
-            loop=loop,
-            keepalive_timeout=3600.0,
-            tcp_keepalive=False,
-            logger=_SILENT,
-            lingering_time=LINGER_SECONDS,
-            access_log=None,  # type: ignore[arg-type]  # what web.AppRunner(access_log=None) passes on
-            auto_decompress=False,
-        )
-        self._users = users
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        super().connection_made(transport)
-        peer = transport.get_extra_info("socket").getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
-        if _CREDENTIALS.unpack(peer)[1] not in self._users:
-            self.force_close()
-
-
 class ControlServer:
     """The socket in the home while the node runs; the caller holds the home's lock.
 
@@ -141,86 +147,126 @@ class ControlServer:
         self._home = home
         self._users = frozenset({os.geteuid(), 0}) if users is None else users
         self._server: asyncio.Server | None = None
-        self._handlers: web.Server | None = None
+        self._talks: dict[asyncio.Task[None], asyncio.StreamWriter] = {}
+        self._busy: set[asyncio.StreamWriter] = set()
 
     async def start(self) -> None:
         """Listen. A socket that a crash left is replaced. Raises ``LocalError`` node.disk."""
-        loop = asyncio.get_running_loop()
-        handlers = self._handlers = web.Server(self._handle)
         listening = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         try:
             self._home.socket.unlink(missing_ok=True)
             with self._home.socket_address() as address:
                 listening.bind(address)
             self._home.socket.chmod(0o600)
-            self._server = await loop.create_unix_server(
-                lambda: _Connection(handlers, self._users, loop), sock=listening, backlog=256
-            )
+            self._server = await asyncio.start_unix_server(self._meet, sock=listening, backlog=256)
         except OSError:
             listening.close()
             raise LocalError("node.disk", self._home.socket.name) from None
 
     async def close(self) -> None:
         """Take no new calls, end those that run, and remove the socket."""
-        if self._server is None or self._handlers is None:
+        if self._server is None:
             return
-        self._server.close()
+        server, self._server = self._server, None
         with suppress(OSError):
             self._home.socket.unlink(missing_ok=True)
-        self._handlers.pre_shutdown()
-        await self._handlers.shutdown(STOP_SECONDS)
-        self._server = self._handlers = None
+        # Nobody can connect any more. Whoever has is made known within two turns; a server that is closed before then
+        # leaves that connection open (CPython 3.11).
+        for _ in range(3):
+            await asyncio.sleep(0)
+        server.close()
+        for writer in self._talks.values():
+            if writer not in self._busy:
+                writer.close()
+        if self._talks:
+            await asyncio.wait(self._talks, timeout=STOP_SECONDS)
+        talks = list(self._talks)
+        for task in talks:
+            task.cancel()
+        await asyncio.gather(*talks, return_exceptions=True)
 
-    async def _handle(self, request: web.BaseRequest) -> web.StreamResponse:
+    def _meet(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """A connection of one of the users allowed; any other is closed before it says a word."""
+        peer = writer.get_extra_info("socket").getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
+        if _CREDENTIALS.unpack(peer)[1] not in self._users or self._server is None:
+            writer.close()
+            return
+        task = asyncio.get_running_loop().create_task(self._talk(reader, writer))
+        self._talks[task] = writer
+        task.add_done_callback(self._talks.pop)
+
+    async def _talk(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """One request after another, until the other end leaves, says what is no request, or the node stops."""
         try:
-            match request.method, request.path:
-                case "POST", "/call":
-                    return _answer({"ok": await self._call(request)})
-                case "POST", "/stage":
-                    return _answer({"ok": await self._desk.stage(request.content.iter_any())})
-                case "GET", "/evidence":
-                    return await self._evidence(request)
-                case _:
-                    return _answer(encode_error(LocalError("node.internal", "control")))
-        except Exception as error:  # noqa: BLE001 - every error crosses as a code
-            return _answer(encode_error(error))
+            goes_on = True
+            while goes_on and self._server is not None:
+                request = await _read_frame(reader)
+                self._busy.add(writer)
+                goes_on = await self._answer(_parse(request), reader, writer)
+                await writer.drain()
+                self._busy.discard(writer)
+        except LocalError as error:  # no request of ours: what comes after it means nothing
+            writer.write(_result(error))
+        except (_GoneError, OSError):
+            pass
+        finally:
+            self._busy.discard(writer)
+            writer.close()
 
-    async def _call(self, request: web.BaseRequest) -> JsonValue:
-        if request.content_length is None or request.content_length > MAX_CALL_BYTES:
-            raise LocalError("node.internal", "control")
-        call = _parse(await request.content.read())
-        match call:
+    async def _answer(self, request: JsonObject, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
+        """Whether another request can follow on this connection."""
+        match request:
             case {"op": str(op), "args": dict(args)}:
-                return await self._desk.call(op, args)
+                try:
+                    result = _result(await self._desk.call(op, args))
+                except Exception as error:  # noqa: BLE001 - every error crosses as a code
+                    result = _result(error)
+                writer.write(result)
+                return True
+            case {"stage": True}:
+                await self._stage(reader, writer)
+                return False
+            case {"evidence": str(message), "index": int(index)}:
+                await self._evidence(message, index, writer)
+                return False
         raise LocalError("node.internal", "control")
 
-    async def _evidence(self, request: web.BaseRequest) -> web.StreamResponse:
-        record, pieces = await self._desk.evidence(request.query.get("message", ""), int(request.query.get("n", "0")))
-        response = web.StreamResponse()
-        await response.prepare(request)
-        end: JsonObject = {"ok": None}
+    async def _stage(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        pieces = _read_pieces(reader)
         try:
-            await response.write(_frame(wire.encode_json({"ok": record})))
+            writer.write(_result(await self._desk.stage(pieces)))
+        except _GoneError:
+            raise
+        except Exception as error:  # noqa: BLE001 - every error crosses as a code
+            writer.write(_result(error))
+            with suppress(TimeoutError):
+                async with asyncio.timeout(LINGER_SECONDS):
+                    async for _ in _read_pieces(reader):
+                        pass
+
+    async def _evidence(self, message: str, index: int, writer: asyncio.StreamWriter) -> None:
+        try:
+            record, pieces = await self._desk.evidence(message, index)
+        except Exception as error:  # noqa: BLE001 - every error crosses as a code
+            writer.write(_result(error))
+            return
+        writer.write(_result(record))
+        end = _result(None)
+        try:
             async for piece in pieces:
-                for at in range(0, len(piece), PIECE_BYTES):
-                    await response.write(_frame(piece[at : at + PIECE_BYTES]))
-        except ConnectionError:
-            return response  # the reader left
+                await _write_pieces(writer, piece)
+        except _GoneError:
+            raise
         except Exception as error:  # noqa: BLE001 - told at the end: none of it counts
-            end = encode_error(error)
+            end = _result(error)
         finally:
             if isinstance(pieces, AsyncGenerator):
                 await pieces.aclose()
-        await response.write(_frame(b"") + _frame(wire.encode_json(end)))
-        return response
+        writer.write(_frame(b"") + end)
 
 
-def _answer(result: JsonObject) -> web.Response:
-    return web.Response(body=wire.encode_json(result))
-
-
-def _frame(data: bytes) -> bytes:
-    return _LENGTH.pack(len(data)) + data
+def _result(value: JsonValue | Exception) -> bytes:
+    return _frame(wire.encode_json(encode_error(value) if isinstance(value, Exception) else {"ok": value}))
 
 
 # -- the command's end -----------------------------------------------------------------------------
@@ -235,89 +281,90 @@ class ControlClient:
     def __init__(self, home: Home) -> None:
         self._home = home
         self._open = ExitStack()
-        self._session: aiohttp.ClientSession | None = None
+        self._address: str | None = None
+        self._idle: list[_Connection] = []
+        self._streaming: set[asyncio.StreamWriter] = set()
 
     async def __aenter__(self) -> Self:
-        address = self._open.enter_context(self._home.socket_address())
-        self._session = aiohttp.ClientSession(
-            connector=aiohttp.UnixConnector(address, limit=0, keepalive_timeout=600.0),
-            cookie_jar=aiohttp.DummyCookieJar(),
-            timeout=aiohttp.ClientTimeout(total=None),
-            auto_decompress=False,
-            skip_auto_headers=("User-Agent", "Accept", "Accept-Encoding", "Content-Type"),
-        )
+        self._address = self._open.enter_context(self._home.socket_address())
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        if self._session is not None:
-            await self._session.close()
+        self._address = None
+        for writer in (*self._streaming, *(writer for _, writer in self._idle)):
+            writer.close()
         self._open.close()
 
     async def call(self, op: str, args: JsonObject) -> JsonValue:
         """Run one operation at the node."""
-        return await self._post(_CALL, wire.encode_json({"op": op, "args": args}))
+        reader, writer = await self._connect()
+        try:
+            writer.write(_frame(wire.encode_json({"op": op, "args": args})))
+            result = await self._result(reader)
+        except BaseException:
+            writer.close()
+            raise
+        self._idle.append((reader, writer))
+        return parse_result(result)
 
     async def stage(self, chunks: AsyncIterator[bytes]) -> JsonObject:
         """Hand a file to the node; an error of ``chunks`` itself is raised as it is, and the node keeps nothing."""
-        failures: list[Exception] = []
-
-        async def body() -> AsyncIterator[bytes]:
-            try:
-                async for chunk in chunks:
-                    yield chunk
-            except Exception as error:
-                failures.append(error)
-                raise
-
+        reader, writer = await self._connect()
+        result = asyncio.ensure_future(self._result(reader))
         try:
-            return cast("JsonObject", await self._post(_STAGE, body()))
-        except LocalError:
-            if failures:
-                raise failures[0] from None
-            raise
-
-    async def _post(self, url: URL, body: Any) -> JsonValue:  # noqa: ANN401 - bytes, or an iterator of them
-        try:
-            async with self._running().post(url, data=body) as response:
-                data = await response.read()
-        except (aiohttp.ClientError, OSError):
-            raise LocalError("node.not_running", self._home.socket.name) from None
-        return parse_result(data)
+            writer.write(_frame(wire.encode_json({"stage": True})))
+            async for chunk in chunks:
+                with suppress(_GoneError):  # the result says why
+                    await _write_pieces(writer, chunk)
+                if result.done():
+                    break
+            else:
+                writer.write(_frame(b""))
+            return cast("JsonObject", parse_result(await result))
+        finally:
+            result.cancel()
+            writer.close()
 
     async def evidence(self, message: str, index: int) -> tuple[JsonObject, AsyncIterator[bytes]]:
         """The record of an attachment and its bytes. They are evidence when the iterator has ended without an error."""
+        reader, writer = await self._connect()
+        self._streaming.add(writer)
         try:
-            response = await self._running().get(_EVIDENCE, params={"message": message, "n": str(index)})
-        except (aiohttp.ClientError, OSError):
-            raise LocalError("node.not_running", self._home.socket.name) from None
-        try:
-            if not response.headers.get("Transfer-Encoding"):
-                parse_result(await response.read())
-            record = cast("JsonObject", parse_result(await self._read_frame(response)))
+            writer.write(_frame(wire.encode_json({"evidence": message, "index": index})))
+            record = cast("JsonObject", parse_result(await self._result(reader)))
         except BaseException:
-            response.close()
+            self._leave(writer)
             raise
-        return record, self._pieces(response)
+        return record, self._pieces(reader, writer)
 
-    async def _pieces(self, response: aiohttp.ClientResponse) -> AsyncIterator[bytes]:
+    async def _pieces(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> AsyncIterator[bytes]:
         try:
-            while piece := await self._read_frame(response):
+            while piece := await self._result(reader):
                 yield piece
-            parse_result(await self._read_frame(response))
+            parse_result(await self._result(reader))
         finally:
-            response.close()
+            self._leave(writer)
 
-    async def _read_frame(self, response: aiohttp.ClientResponse) -> bytes:
-        try:
-            length = _LENGTH.unpack(await response.content.readexactly(_LENGTH.size))[0]
-            if length > MAX_CALL_BYTES:
-                raise LocalError("node.internal", "control")
-            return await response.content.readexactly(length)
-        except (aiohttp.ClientError, OSError, asyncio.IncompleteReadError):
-            raise LocalError("node.not_running", self._home.socket.name) from None
+    def _leave(self, writer: asyncio.StreamWriter) -> None:
+        self._streaming.discard(writer)
+        writer.close()
 
-    def _running(self) -> aiohttp.ClientSession:
-        if self._session is None:
+    async def _connect(self) -> _Connection:
+        if self._address is None:
             message = "use it in an asynchronous with block"
             raise RuntimeError(message)
-        return self._session
+        while self._idle:
+            reader, writer = self._idle.pop()
+            if not reader.at_eof():
+                return reader, writer
+            writer.close()
+        try:
+            return await asyncio.open_unix_connection(self._address)
+        except OSError:
+            raise LocalError("node.not_running", self._home.socket.name) from None
+
+    async def _result(self, reader: asyncio.StreamReader) -> bytes:
+        try:
+            return await _read_frame(reader)
+        except _GoneError:
+            raise LocalError("node.not_running", self._home.socket.name) from None

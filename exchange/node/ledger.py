@@ -48,7 +48,7 @@ if TYPE_CHECKING:
     from exchange.ports import Clock, Secrets, Store
 
 Job: TypeAlias = "Callable[[Transaction], Awaitable[Any]]"
-MAX_GROUP: Final = 64
+MAX_GROUP: Final = 24  # one commit for many; few enough that these travel while the next are sealed
 MAX_KNOWN_CASES: Final = 4096
 
 

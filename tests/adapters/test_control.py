@@ -14,10 +14,9 @@ import pytest
 from structlog.testing import capture_logs
 
 from exchange.adapters import control
-from exchange.adapters.control import MAX_CALL_BYTES, ControlClient, ControlServer, encode_error, parse_result
+from exchange.adapters.control import MAX_FRAME_BYTES, ControlClient, ControlServer, encode_error, parse_result
 from exchange.adapters.home import Home
 from exchange.core.errors import ExchangeError, IntegrityError, LocalError, PeerError
-from tests.adapters import wires
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable
@@ -148,12 +147,7 @@ async def test_a_call_and_its_value_cross(desk: OneDesk, home: Home) -> None:
 
 @pytest.mark.parametrize(
     "error",
-    [
-        REFUSED,
-        PeerError("relay.disk"),
-        LocalError("node.disk", "SQLITE_FULL"),
-        IntegrityError("store.corrupt", "case key"),
-    ],
+    [REFUSED, PeerError("relay.disk"), LocalError("node.disk", "SQLITE_FULL"), IntegrityError("store.corrupt", "key")],
 )
 async def test_an_error_crosses_as_what_it_was(desk: OneDesk, home: Home, error: ExchangeError) -> None:
     """An error is raised at the caller with its class, code, place and clause, by every resource."""
@@ -192,41 +186,64 @@ def test_a_result_is_read_strictly() -> None:
     assert told.value.args == REFUSED.args
 
 
+def frame(data: bytes) -> bytes:
+    return len(data).to_bytes(4, "big") + data
+
+
 async def talk(home: Home, data: bytes) -> bytes:
+    """What the node says to this, to the end of the connection."""
     reader, writer = await asyncio.open_unix_connection(home.socket)
-    writer.write(data)
     try:
-        top = await reader.readuntil(b"\r\n\r\n")
-        return await reader.readexactly(int(top.partition(b"Content-Length: ")[2].split()[0]))
-    except (ConnectionError, asyncio.IncompleteReadError):
+        writer.write(data)
+        return await reader.read()
+    except ConnectionError:
         return b""
     finally:
         writer.close()
 
 
-def post(path: str, body: bytes, length: int | None = None) -> bytes:
-    return wires.head("POST", path, f"Content-Length: {len(body) if length is None else length}") + body
-
-
 @pytest.mark.parametrize(
     "request_",
     [
-        post("/call", b"junk"),
-        post("/call", b'{"op":"x"}'),
-        post("/call", b'{"op":1,"args":{}}'),
-        post("/call", b"", length=MAX_CALL_BYTES + 1),
-        wires.head("POST", "/call", "Transfer-Encoding: chunked") + b"0\r\n\r\n",
-        post("/other", b""),
-        wires.head("GET", "/call"),
+        frame(b"junk"),
+        frame(b"[]"),
+        frame(b'{"op":"x"}'),
+        frame(b'{"op":1,"args":{}}'),
+        frame(b'{"stage":1}'),
+        frame(b'{"evidence":"x"}'),
+        (MAX_FRAME_BYTES + 1).to_bytes(4, "big"),
+        b"GET /call HTTP/1.1\r\n\r\n",
     ],
-    ids=["no JSON", "no arguments", "no operation", "too large", "no length", "no such path", "no such method"],
+    ids=["no JSON", "no object", "no arguments", "no op", "no stage", "no index", "too large", "HTTP"],
 )
 async def test_another_request_is_not_understood(desk: OneDesk, home: Home, request_: bytes) -> None:
-    """A request that no command of ours makes is a fault of the program and never reaches the desk."""
+    """A request that no command of ours makes is a fault of the program, ends the connection, and no desk sees it."""
     async with running(desk, home):
-        answer = await talk(home, request_)
-    assert await refusal(asyncio.to_thread(parse_result, answer)) == NOT_UNDERSTOOD
+        answer = await talk(home, request_ + frame(b'{"op":"x","args":{}}'))
+    assert await refusal(asyncio.to_thread(parse_result, answer[4:])) == NOT_UNDERSTOOD
     assert not desk.began.is_set()
+
+
+async def test_a_connection_carries_one_call_after_another(desk: OneDesk, home: Home) -> None:
+    """Calls that come together on one connection are answered in their order; an error ends none of the others."""
+    desk.raises = REFUSED
+    async with running(desk, home):
+        reader, writer = await asyncio.open_unix_connection(home.socket)
+        writer.write(frame(b'{"op":"x","args":{}}') * 3)
+        results = [await reader.readexactly(int.from_bytes(await reader.readexactly(4))) for _ in range(3)]
+        writer.close()
+    assert [json.loads(result) for result in results] == [encode_error(REFUSED)] * 3
+
+
+async def test_a_client_outlives_its_node(desk: OneDesk, home: Home) -> None:
+    """A client whose node was started again asks the new one."""
+    first = ControlServer(desk, home)
+    await first.start()
+    async with ControlClient(home) as client:
+        assert await client.call("x", {}) == ["x", {}]
+        await first.close()
+        async with running(desk, home):
+            assert await client.call("x", {}) == ["x", {}]
 
 
 # -- who gets in
@@ -243,7 +260,7 @@ async def test_another_user_is_not_heard(desk: OneDesk, home: Home) -> None:
     """A connection of a user who is not let in is closed before a word is read."""
     async with running(desk, home, users=frozenset({os.geteuid() + 1})) as client:
         assert await refusal(client.call("send", {})) == NOT_RUNNING
-        assert await talk(home, post("/call", b'{"op":"x","args":{}}')) == b""
+        assert await talk(home, frame(b'{"op":"x","args":{}}')) == b""
     assert not desk.began.is_set()
 
 
@@ -382,18 +399,39 @@ async def test_a_reader_that_leaves_is_no_fault(desk: OneDesk, home: Home) -> No
 
 
 async def test_nonsense_instead_of_evidence(home: Home) -> None:
-    """An answer that is no stream of frames, or announces an endless one, is not taken for a file."""
-    for frame in (b"\xff\xff\xff\xff", b"\0\0\0\x02{}", b""):
+    """An answer that is no frame of ours, announces an endless one, or ends, is not taken for a file."""
+    for data in (b"\xff\xff\xff\xff", b"\0\0\0\x02{}", b""):
 
-        async def say(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, data: bytes = frame) -> None:
-            await reader.readuntil(b"\r\n\r\n")
-            writer.write(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n")
-            writer.write(b"%x\r\n%s\r\n" % (len(data), data) if data else b"")
+        async def say(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, data: bytes = data) -> None:
+            await reader.readexactly(4)
+            writer.write(data)
             writer.close()
 
         server = await asyncio.start_unix_server(say, home.socket)
         async with ControlClient(home) as client:
-            expected = NOT_UNDERSTOOD if frame else NOT_RUNNING
+            expected = NOT_UNDERSTOOD if data else NOT_RUNNING
             assert await refusal(client.evidence("ab" * 16, 0)) == expected
         server.close()
         await server.wait_closed()
+
+
+async def test_a_refused_file_is_not_sent_to_its_end(desk: OneDesk, home: Home) -> None:
+    """A file that the desk refuses early is told as refused while the rest of it never comes."""
+    desk.raises = PeerError("blob.too_large", "at most 1 bytes")
+
+    async def endless() -> AsyncIterator[bytes]:
+        while True:
+            await asyncio.sleep(0)
+            yield bytes(MIB)
+
+    async with running(desk, home) as client:
+        expected = (PeerError, "blob.too_large", "at most 1 bytes", None)
+        assert await refusal(client.stage(endless())) == expected
+
+
+async def test_a_node_does_not_wait_for_a_refused_file_for_ever(desk: OneDesk, home: Home) -> None:
+    """Whoever is refused and neither ends its file nor leaves is closed after a while."""
+    desk.raises = PeerError("blob.too_large")
+    async with running(desk, home):
+        answer = await talk(home, frame(b'{"stage":true}') + frame(b"half"))
+    assert json.loads(answer[4:]) == encode_error(desk.raises)
