@@ -172,7 +172,7 @@ async def _run(bundle: NodeBundle) -> int:
         loop.add_signal_handler(number, stop.set)
     context = server_context(bundle.home.tls_cert, bundle.home.tls_key, bundle.keyring.tls_password)
     log_loop_faults(loop)
-    _calm_collector()
+    gc.freeze()  # what start-up made stays: the collector need not look at it again
     node.queues.on_news = _tell_log
     await node.start()
     app = make_app(node, Limits(max_evidence_bytes=config.max_evidence_bytes))
@@ -186,16 +186,6 @@ async def _run(bundle: NodeBundle) -> int:
         # Peers first: what they sent is answered while the node still works.
         await listener.close()
         await control.close()
-
-
-def _calm_collector() -> None:
-    """Look for cycles seldom, and not at all among what start-up made (decision 0028).
-
-    A message is hundreds of objects without a cycle, freed by their counts; to look for cycles at every seven hundredth
-    object is a fifth of its path.
-    """
-    gc.freeze()
-    gc.set_threshold(50_000, 20, 100)
 
 
 def _tell_log(kind: str, peer: NodeId, message: str, status: Status | None) -> None:

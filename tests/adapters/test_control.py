@@ -1,4 +1,7 @@
-"""``exchange.adapters.control``: the running node, asked from its own machine."""
+"""``exchange.adapters.control``: the running node, asked from its own machine.
+
+Length: both ends of the socket are tried together, so that one table of refusals serves both.
+"""
 
 from __future__ import annotations
 
