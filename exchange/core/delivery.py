@@ -12,9 +12,9 @@ What it does not do: decide anything (``core.relay.handle``).
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from enum import StrEnum
-from typing import TYPE_CHECKING, Final, TypeAlias
+from typing import TYPE_CHECKING, Final, NamedTuple, TypeAlias
 
 from exchange.core.answers import MAX_MISSING
 
@@ -48,8 +48,7 @@ DELIVERED: Final = (Status.ACCEPTED, Status.COMPLETE, Status.OPENED, Status.ANSW
 # -- records ---------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class Window:
+class Window(NamedTuple):
     """The numbers of one pair: ``next_seq`` for what we send; ``through`` and ``above`` for what we answered.
 
     Every number up to ``through`` has had its final answer; ``above`` holds closed ranges beyond the first gap.
@@ -69,7 +68,7 @@ class Window:
         if self.has(seq):
             return self
         if seq == self.through + 1 and not self.above:  # the usual case, without building lists
-            return replace(self, through=seq)
+            return self._replace(through=seq)
         merged: list[tuple[int, int]] = []
         for low, high in sorted((*self.above, (seq, seq))):
             if merged and low == merged[-1][1] + 1:
@@ -79,7 +78,7 @@ class Window:
         through = self.through
         if merged[0][0] == through + 1:
             through = merged.pop(0)[1]
-        return replace(self, through=through, above=tuple(merged))
+        return self._replace(through=through, above=tuple(merged))
 
     def missing(self, limit: int = MAX_MISSING) -> tuple[int, ...]:
         """The first numbers below the highest seen that were not consumed."""
@@ -95,8 +94,7 @@ class Window:
         return seq > self.through + 1
 
 
-@dataclass(frozen=True, slots=True)
-class Outgoing:
+class Outgoing(NamedTuple):
     """One message to one peer, as its sender keeps it. ``digest`` is None while it waits unsealed."""
 
     peer: NodeId
@@ -113,8 +111,7 @@ class Outgoing:
     log_index: int | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Incoming:
+class Incoming(NamedTuple):
     """One envelope from one peer, as its receiver keeps it. ``waits_for`` is only filled while held."""
 
     peer: NodeId
@@ -131,8 +128,7 @@ class Incoming:
     waits_for: tuple[MessageId, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class State:
+class State(NamedTuple):
     """The records that one event touches. ``held`` are the messages of this peer that wait for others."""
 
     window: Window

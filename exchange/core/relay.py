@@ -17,7 +17,6 @@ What it does not do: clocks, bytes, keys, policy. Time enters with the event.
 
 from __future__ import annotations
 
-from dataclasses import replace
 from datetime import timedelta
 from typing import TYPE_CHECKING, Final, assert_never
 
@@ -140,7 +139,7 @@ def handle(state: State, event: Event) -> tuple[State, Effects]:  # noqa: C901, 
     match event:
         case Submitted():
             created = Outgoing(state.window.peer, event.id, Status.QUEUED, event.now, event.now)
-            return replace(state, outgoing=created), ()
+            return state._replace(outgoing=created), ()
         case Sealed():
             return _sealed(state, event)
         case Sent():
@@ -173,9 +172,9 @@ def _sealed(state: State, event: Sealed) -> tuple[State, Effects]:
     if outgoing is None or outgoing.status is not Status.QUEUED or outgoing.digest is not None:
         return state, ()  # sealed already: a second number for the same attempt would leave a gap that nobody fills
     attempt, seq = next_attempt(state)
-    sealed = replace(outgoing, attempt=attempt, seq=seq, digest=event.digest, expires=event.expires, updated=event.now)
-    window = replace(state.window, next_seq=seq + 1)
-    return replace(state, outgoing=sealed, window=window), (Record(Log.SEALED, event.digest), Send(event.digest))
+    sealed = outgoing._replace(attempt=attempt, seq=seq, digest=event.digest, expires=event.expires, updated=event.now)
+    window = state.window._replace(next_seq=seq + 1)
+    return state._replace(outgoing=sealed, window=window), (Record(Log.SEALED, event.digest), Send(event.digest))
 
 
 def _sent(state: State) -> tuple[State, Effects]:
@@ -183,7 +182,7 @@ def _sent(state: State) -> tuple[State, Effects]:
     if outgoing is None or outgoing.status is not Status.QUEUED or outgoing.digest is None:
         return state, ()  # also where the answer was faster than this news and the message waits to be sealed again
     # ``updated`` stays: MAX_WAIT counts from the sealing, not from the last try.
-    return replace(state, outgoing=replace(outgoing, status=Status.SENT)), ()
+    return state._replace(outgoing=outgoing._replace(status=Status.SENT)), ()
 
 
 def _answered(state: State, event: Answered) -> tuple[State, Effects]:
@@ -198,12 +197,12 @@ def _answered(state: State, event: Answered) -> tuple[State, Effects]:
         if outgoing.log_index is not None:
             return state, (Unsend(event.digest),)
         # The peer's own message overtook its answer: the receipt is still recorded, once.
-        receipted = replace(outgoing, log_index=event.log_index)
-        return replace(state, outgoing=receipted), (receipt, Unsend(event.digest))
-    delivered = replace(
-        outgoing, status=status, code=None, clause=event.clause, log_index=event.log_index, updated=event.now
+        receipted = outgoing._replace(log_index=event.log_index)
+        return state._replace(outgoing=receipted), (receipt, Unsend(event.digest))
+    delivered = outgoing._replace(
+        status=status, code=None, clause=event.clause, log_index=event.log_index, updated=event.now
     )
-    return replace(state, outgoing=delivered), (receipt, Unsend(event.digest), Tell(outgoing.id, status))
+    return state._replace(outgoing=delivered), (receipt, Unsend(event.digest), Tell(outgoing.id, status))
 
 
 def _refused_by_peer(state: State, outgoing: Outgoing, event: Answered) -> tuple[State, Effects]:
@@ -214,18 +213,17 @@ def _refused_by_peer(state: State, outgoing: Outgoing, event: Answered) -> tuple
         return state, (Unsend(event.digest),)  # it had come back to its officer already
     refusal = Record(Log.REFUSED_BY_PEER, event.digest, event.code, event.clause)
     if event.code in RESEAL and outgoing.attempt < MAX_ATTEMPTS:
-        again = replace(outgoing, status=Status.QUEUED, digest=None, expires=None, seq=0, updated=event.now)
-        return replace(state, outgoing=again), (refusal, Unsend(event.digest), Seal(outgoing.id))
+        again = outgoing._replace(status=Status.QUEUED, digest=None, expires=None, seq=0, updated=event.now)
+        return state._replace(outgoing=again), (refusal, Unsend(event.digest), Seal(outgoing.id))
     status, code = (Status.EXPIRED, "relay.attempts") if event.code in RESEAL else (Status.REFUSED, event.code)
-    ended = replace(
-        outgoing,
+    ended = outgoing._replace(
         status=status,
         code=code,
         clause=event.clause,
         log_index=event.log_index,
         updated=event.now,
     )
-    return replace(state, outgoing=ended), (refusal, Unsend(event.digest), Tell(outgoing.id, status))
+    return state._replace(outgoing=ended), (refusal, Unsend(event.digest), Tell(outgoing.id, status))
 
 
 def _may_be_replied(outgoing: Outgoing) -> bool:
@@ -239,10 +237,10 @@ def _may_be_replied(outgoing: Outgoing) -> bool:
 
 def _replied(state: State, event: Replied) -> tuple[State, Effects]:
     if state.outgoing is not None and _may_be_replied(state.outgoing):
-        answered = replace(state.outgoing, status=Status.ANSWERED, updated=event.now)
-        return replace(state, outgoing=answered), (Tell(answered.id, Status.ANSWERED),)
+        answered = state.outgoing._replace(status=Status.ANSWERED, updated=event.now)
+        return state._replace(outgoing=answered), (Tell(answered.id, Status.ANSWERED),)
     if state.incoming is not None and state.incoming.status in DELIVERED:
-        return replace(state, incoming=replace(state.incoming, status=Status.ANSWERED, updated=event.now)), ()
+        return state._replace(incoming=state.incoming._replace(status=Status.ANSWERED, updated=event.now)), ()
     return state, ()
 
 
@@ -256,11 +254,11 @@ def _returned(state: State, status: Status, code: str, now: datetime) -> tuple[S
     outgoing = state.outgoing
     if outgoing is None or not (outgoing.status in OPEN or _lacks_receipt(outgoing)):
         return state, ()
-    ended = replace(outgoing, status=status, code=code, updated=now)
+    ended = outgoing._replace(status=status, code=code, updated=now)
     effects: list[Effect] = [Record(Log.RETURNED, outgoing.digest, code)]
     if outgoing.digest is not None:
         effects += (Unsend(outgoing.digest), SendVoid(outgoing.seq, outgoing.id, code))
-    return replace(state, outgoing=ended), (*effects, Tell(outgoing.id, status))
+    return state._replace(outgoing=ended), (*effects, Tell(outgoing.id, status))
 
 
 def _received(state: State, event: Received) -> tuple[State, Effects]:
@@ -282,14 +280,14 @@ def _received(state: State, event: Received) -> tuple[State, Effects]:
     )
     if incoming.code is None and event.absent and window.has_gap_below(event.seq):
         held = (*state.held, incoming)
-        return replace(state, incoming=incoming, held=held), (
+        return state._replace(incoming=incoming, held=held), (
             Record(Log.HELD, event.digest),
             Defer(event.digest, "relay.held"),
         )
     if incoming.code is None and event.absent:
-        incoming = replace(incoming, code="envelope.reference")
+        incoming = incoming._replace(code="envelope.reference")
     done, effects = _settle(incoming, event.now)
-    state = replace(state, window=window.consume(event.seq), incoming=done)
+    state = state._replace(window=window.consume(event.seq), incoming=done)
     state, more = _release(state, event.id if done.code is None else None, event.now)
     return state, (*effects, *more)
 
@@ -297,12 +295,12 @@ def _received(state: State, event: Received) -> tuple[State, Effects]:
 def _settle(incoming: Incoming, now: datetime) -> tuple[Incoming, Effects]:
     """The final answer to an envelope: refused with its code, or accepted."""
     if incoming.code is not None:
-        refused = replace(incoming, status=Status.REFUSED, waits_for=(), updated=now)
+        refused = incoming._replace(status=Status.REFUSED, waits_for=(), updated=now)
         return refused, (
             Record(Log.REFUSED, incoming.digest, incoming.code, incoming.clause),
             Answer(incoming.digest, Outcome.REFUSED, incoming.code, incoming.clause),
         )
-    accepted = replace(incoming, status=Status.ACCEPTED, waits_for=(), updated=now)
+    accepted = incoming._replace(status=Status.ACCEPTED, waits_for=(), updated=now)
     return accepted, (
         Record(Log.RECEIVED, incoming.digest, None, incoming.clause),
         Answer(incoming.digest, Outcome.ACCEPTED, None, incoming.clause),
@@ -324,21 +322,21 @@ def _release(state: State, arrived: MessageId | None, now: datetime) -> tuple[St
             item = held[at]
             if item.status is not Status.HELD or (item.waits_for and window.has_gap_below(item.seq)):
                 continue
-            done, more = _settle(replace(item, code="envelope.reference") if item.waits_for else item, now)
+            done, more = _settle(item._replace(code="envelope.reference") if item.waits_for else item, now)
             effects += more
             window = window.consume(done.seq)
             held[at] = done
             if done.code is None:
                 held = [_without(other, done.id) for other in held]
             progress = True
-    return replace(state, window=window, held=tuple(held)), tuple(effects)
+    return state._replace(window=window, held=tuple(held)), tuple(effects)
 
 
 def _without(item: Incoming, arrived: MessageId | None) -> Incoming:
     """The record, not waiting for ``arrived`` any more."""
     if arrived not in item.waits_for:
         return item
-    return replace(item, waits_for=tuple(other for other in item.waits_for if other != arrived))
+    return item._replace(waits_for=tuple(other for other in item.waits_for if other != arrived))
 
 
 def _voided(state: State, event: Voided) -> tuple[State, Effects]:
@@ -356,10 +354,10 @@ def _voided(state: State, event: Voided) -> tuple[State, Effects]:
     for item in state.held:
         kept = item
         if item.seq == event.seq and item.status is Status.HELD:
-            kept, taken_back = _settle(replace(item, code="relay.cancelled"), event.now)
+            kept, taken_back = _settle(item._replace(code="relay.cancelled"), event.now)
             effects += taken_back
         held.append(kept)
-    state = replace(state, window=window.consume(event.seq), held=tuple(held))
+    state = state._replace(window=window.consume(event.seq), held=tuple(held))
     state, more = _release(state, None, event.now)
     return state, (*effects, *more)
 
@@ -369,9 +367,9 @@ def _blobs_arrived(state: State, event: BlobsArrived) -> tuple[State, Effects]:
     if incoming is None or not incoming.has_blobs or incoming.status not in DELIVERED:
         return state, ()
     status = Status.COMPLETE if incoming.status is Status.ACCEPTED else incoming.status
-    whole = replace(incoming, status=status, has_blobs=False, updated=event.now)
+    whole = incoming._replace(status=status, has_blobs=False, updated=event.now)
     effects = (Record(Log.COMPLETED, incoming.digest), Answer(incoming.digest, Outcome.COMPLETE, None, incoming.clause))
-    return replace(state, incoming=whole), effects
+    return state._replace(incoming=whole), effects
 
 
 def _opened(state: State, event: Opened) -> tuple[State, Effects]:
@@ -379,6 +377,6 @@ def _opened(state: State, event: Opened) -> tuple[State, Effects]:
     if incoming is None or incoming.status not in DELIVERED:
         return state, ()
     status = incoming.status if incoming.status is Status.ANSWERED else Status.OPENED
-    return replace(state, incoming=replace(incoming, status=status, updated=event.now)), (
+    return state._replace(incoming=incoming._replace(status=status, updated=event.now)), (
         Record(Log.OPENED, incoming.digest, actor=event.by),
     )

@@ -17,16 +17,15 @@ What it does not do: run in the path of the node.
 from __future__ import annotations
 
 import re
+from functools import cache
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol, cast
-
-import jsonschema
-from jsonschema import Draft202012Validator
-from referencing import Registry
 
 from exchange.core.schema_lint import ENTITY_ID, MAX_UNIQUE_ITEMS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
+
+    from jsonschema import Draft202012Validator, ValidationError
 
     from exchange.core.wire import JsonObject, JsonValue
 
@@ -59,23 +58,28 @@ def show_place(steps: Iterable[str | int], names: frozenset[str]) -> str:
     )
 
 
-def _pattern(_: object, pattern: str, value: object, __: object) -> Iterator[jsonschema.ValidationError]:
-    if isinstance(value, str) and not re.match(pattern[:-1] + r"\Z", value):
-        yield jsonschema.ValidationError("")
+@cache
+def _reader() -> Callable[[JsonObject], Draft202012Validator]:
+    """Jsonschema's validator with our patterns and bounds; loaded when a person asks, not whenever a node starts."""
+    from jsonschema import Draft202012Validator, ValidationError, validators  # noqa: PLC0415 - see above
+    from referencing import Registry  # noqa: PLC0415
 
+    def pattern(_: object, wanted: str, value: object, __: object) -> Iterator[ValidationError]:
+        if isinstance(value, str) and not re.match(wanted[:-1] + r"\Z", value):
+            yield ValidationError("")
 
-def _unique(reader: object, unique: object, value: object, schema: object) -> Iterator[jsonschema.ValidationError]:
-    if isinstance(value, list) and len(value) <= MAX_UNIQUE_ITEMS:
-        yield from Draft202012Validator.VALIDATORS["uniqueItems"](reader, unique, value, schema)
+    def unique(reader: object, wanted: object, value: object, schema: object) -> Iterator[ValidationError]:
+        if isinstance(value, list) and len(value) <= MAX_UNIQUE_ITEMS:
+            yield from Draft202012Validator.VALIDATORS["uniqueItems"](reader, wanted, value, schema)
 
-
-_extend: Any = jsonschema.validators.extend
-_READER: Final[Any] = _extend(Draft202012Validator, {"pattern": _pattern, "uniqueItems": _unique})
+    extend: Any = validators.extend
+    reader: Any = extend(Draft202012Validator, {"pattern": pattern, "uniqueItems": unique})
+    return lambda schema: cast("Draft202012Validator", reader(schema, registry=Registry()))
 
 
 def reader_for(schema: JsonObject) -> Draft202012Validator:
     """Jsonschema's validator of a schema that passed the linter and has its references in place."""
-    return cast("Draft202012Validator", _READER(schema, registry=Registry()))
+    return _reader()(schema)
 
 
 def explain(schema: JsonObject, value: JsonValue, names: frozenset[str]) -> tuple[Problem, ...]:

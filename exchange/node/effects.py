@@ -6,7 +6,7 @@ and calls after the commit; receiving and sending both go through it.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, assert_never
 
 from exchange.core import answers as answer_documents
@@ -82,13 +82,13 @@ async def step(tx: Transaction, queues: Queues, state: State, event: RelayEvent,
     if state.incoming is not None and state.incoming is not before.incoming:
         _put_incoming(tx, _with_entry(state.incoming, entries), context)
     for item in changed:
-        tx.put_incoming(replace(others[item.digest], record=_with_entry(item, entries)))
+        tx.put_incoming(others[item.digest]._replace(record=_with_entry(item, entries)))
     return state
 
 
 def _with_entry(record: Incoming, entries: dict[str | None, int | None]) -> Incoming:
     """The record with the index of the entry that judged it, if this step did."""
-    return replace(record, log_index=entries[record.digest]) if record.digest in entries else record
+    return record._replace(log_index=entries[record.digest]) if record.digest in entries else record
 
 
 async def _carry_out(  # noqa: C901, PLR0912 - one case an effect
@@ -182,8 +182,7 @@ def _put_outgoing(tx: Transaction, record: Outgoing, context: Context) -> None:
     else:
         # Once sealed, the statement is in the envelope; the draft would be a second copy to erase.
         draft = held.draft if record.digest is None and context.draft is None else context.draft
-        row = replace(
-            held,
+        row = held._replace(
             record=record,
             agreement=context.agreement or held.agreement,
             draft=draft,
@@ -199,7 +198,7 @@ def _put_incoming(tx: Transaction, record: Incoming, context: Context) -> None:
         agreement, commitment = leaf.get("agreement"), leaf.get("commitment")
         tx.put_incoming(IncomingRow(record, context.case_id, None, agreement, commitment, context.in_reply_to))
     else:
-        tx.put_incoming(replace(held, record=record))
+        tx.put_incoming(held._replace(record=record))
 
 
 async def _mark_replied(tx: Transaction, queues: Queues, peer: NodeId, ident: MessageId | None) -> None:

@@ -13,7 +13,7 @@ Rules:
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from exchange.core import answers as answer_documents
@@ -227,7 +227,7 @@ class Transaction:
         for answer in pending:
             if answer.message is not None:
                 row = self.incoming[peer, answer.message[0]][answer.message[1]]
-                self.put_incoming(replace(row, answer=digest))
+                self.put_incoming(row._replace(answer=digest))
             else:
                 self.changes.add("put_other_answer", answer.item.digest, peer, digest)
 

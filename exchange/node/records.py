@@ -7,8 +7,7 @@ order of columns.
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from exchange.core import wire
 from exchange.core.delivery import Incoming, Outgoing, Status, Window
@@ -21,8 +20,7 @@ if TYPE_CHECKING:
     from exchange.ports import Row
 
 
-@dataclass(frozen=True, slots=True)
-class OutgoingRow:
+class OutgoingRow(NamedTuple):
     """An outgoing record with what the store keeps beside it."""
 
     record: Outgoing
@@ -32,8 +30,7 @@ class OutgoingRow:
     answer: Digest | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class IncomingRow:
+class IncomingRow(NamedTuple):
     """An incoming record with what the store keeps beside it."""
 
     record: Incoming

@@ -35,6 +35,7 @@ class Registry:
     blocked: set[NodeId] = field(default_factory=set)
     bytes_of: dict[Digest, bytes] = field(default_factory=dict)
     authorities: dict[tuple[NodeId, Digest], Authority] = field(default_factory=dict)
+    _serving: dict[Digest, Agreement] = field(default_factory=dict)  # every message asks; an installation empties it
 
     # -- looking up
 
@@ -56,6 +57,8 @@ class Registry:
 
     def serving(self, digest: Digest) -> Agreement | None:
         """The agreement of that digest, in force no longer than until its successor starts."""
+        if digest in self._serving:
+            return self._serving[digest]
         agreement = self.agreements.get(digest)
         if agreement is None:
             return None
@@ -64,7 +67,8 @@ class Registry:
             for item in self.agreements.values()
             if item.id == agreement.id and item.version > agreement.version
         ]
-        return replace(agreement, valid_until=min([agreement.valid_until, *starts]))
+        self._serving[digest] = serving = replace(agreement, valid_until=min([agreement.valid_until, *starts]))
+        return serving
 
     def has_rival(self, ident: str, version: int, digest: str) -> bool:
         """Whether another document of that id and version is installed."""
@@ -126,6 +130,7 @@ class Registry:
                     self.prekeys[item.node] = self.check_prekeys(self.bytes_of[bundle.digest], item.node, bundle.issued)
         elif isinstance(item, Agreement):
             self.agreements[item.digest] = item
+            self._serving.clear()
         else:
             before = self.prekeys.get(item.node)
             if before is not None and before.digest != item.digest:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from exchange.core.delivery import Incoming, Outgoing, State, Status, Window
@@ -22,7 +21,7 @@ WINDOW = Window(TH)
 def outgoing(status: Status, **changes: object) -> Outgoing:
     """Message 1, sealed once under number 1 as digest 1, unless said otherwise."""
     sealed = Outgoing(TH, M[1], status, THEN, THEN, attempt=1, seq=1, digest=D[1], expires=NOW + DAY)
-    return replace(sealed, **changes)  # type: ignore[arg-type]
+    return sealed._replace(**changes)  # type: ignore[arg-type]
 
 
 def unsealed(**changes: object) -> Outgoing:
@@ -31,7 +30,7 @@ def unsealed(**changes: object) -> Outgoing:
 
 def incoming(status: Status, number: int = 1, **changes: object) -> Incoming:
     """Message ``number`` under its number and digest."""
-    return replace(Incoming(TH, M[number], 1, number, D[number], status, THEN), **changes)  # type: ignore[arg-type]
+    return Incoming(TH, M[number], 1, number, D[number], status, THEN)._replace(**changes)  # type: ignore[arg-type]
 
 
 def held(number: int, *absent: int) -> Incoming:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import FrozenInstanceError, replace
-
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
@@ -55,7 +53,7 @@ def test_window_has_one_form(numbers: list[int]) -> None:
 @given(NUMBERS, st.integers(1, 30))
 def test_window_keeps_what_we_send_apart(numbers: list[int], next_seq: int) -> None:
     """What is received does not move the number of what is sent next."""
-    window = replace(EMPTY, next_seq=next_seq)
+    window = EMPTY._replace(next_seq=next_seq)
     for seq in numbers:
         window = window.consume(seq)
     assert (window.peer, window.next_seq) == (TH, next_seq)
@@ -73,7 +71,7 @@ def test_window_of_far_numbers() -> None:
 
 def test_records_are_frozen() -> None:
     """A record does not change; a step makes a new one."""
-    with pytest.raises(FrozenInstanceError):
+    with pytest.raises(AttributeError):
         EMPTY.through = 1  # type: ignore[misc]
     assert EMPTY.consume(1) is not EMPTY
     assert EMPTY.consume(1).consume(1) == EMPTY.consume(1)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
 
 from exchange.core.delivery import (
@@ -32,9 +30,9 @@ from tests.core.delivery_records import VOID, WINDOW, D, M, held, incoming, rece
 
 def test_next_attempt() -> None:
     """The next sealing takes the next attempt of the message and the next number of the pair."""
-    assert next_attempt(sending(None, replace(WINDOW, next_seq=5))) == (1, 5)
-    assert next_attempt(sending(unsealed(), replace(WINDOW, next_seq=5))) == (1, 5)
-    assert next_attempt(sending(unsealed(attempt=3), replace(WINDOW, next_seq=9))) == (4, 9)
+    assert next_attempt(sending(None, WINDOW._replace(next_seq=5))) == (1, 5)
+    assert next_attempt(sending(unsealed(), WINDOW._replace(next_seq=5))) == (1, 5)
+    assert next_attempt(sending(unsealed(attempt=3), WINDOW._replace(next_seq=9))) == (4, 9)
 
 
 def test_a_new_envelope_is_no_repeat() -> None:
@@ -69,7 +67,7 @@ def test_an_accepted_message_stays_accepted(status: Status) -> None:
 
 def gaps(count: int) -> Window:
     """A window with ``count`` ranges beyond the first gap."""
-    return replace(WINDOW, above=tuple((2 * n + 3, 2 * n + 3) for n in range(count)))
+    return WINDOW._replace(above=tuple((2 * n + 3, 2 * n + 3) for n in range(count)))
 
 
 def test_a_peer_keeps_a_bounded_number_of_gaps_open() -> None:
@@ -86,7 +84,7 @@ def test_a_peer_keeps_a_bounded_number_of_gaps_open() -> None:
 
 def test_a_peer_has_a_bounded_number_of_messages_wait() -> None:
     """With the most messages waiting, only the number that closes the first gap is taken."""
-    waiting = [replace(held(2, 9), seq=seq) for seq in range(2, MAX_HELD + 2)]
+    waiting = [held(2, 9)._replace(seq=seq) for seq in range(2, MAX_HELD + 2)]
     assert is_overfull(receiving(None, waiting=waiting), MAX_HELD + 2)
     assert not is_overfull(receiving(None, waiting=waiting), 1)
     assert not is_overfull(receiving(None, waiting=waiting[1:]), MAX_HELD + 2)

@@ -105,22 +105,22 @@ SENDER_ROWS = [
     Row("submit", sending(None), Submitted(M[1], NOW), sending(Outgoing(TH, M[1], Status.QUEUED, NOW, NOW))),
     Row(
         "seal",
-        sending(unsealed(), replace(WINDOW, next_seq=7)),
+        sending(unsealed(), WINDOW._replace(next_seq=7)),
         Sealed(D[2], NOW + 2 * DAY, NOW),
         sending(
-            outgoing(Status.QUEUED, seq=7, digest=D[2], expires=NOW + 2 * DAY, updated=NOW), replace(WINDOW, next_seq=8)
+            outgoing(Status.QUEUED, seq=7, digest=D[2], expires=NOW + 2 * DAY, updated=NOW), WINDOW._replace(next_seq=8)
         ),
         (Record(Log.SEALED, D[2]), Send(D[2])),
     ),
     Row(
         "seal-again",
-        sending(unsealed(attempt=3), replace(WINDOW, next_seq=9)),
+        sending(unsealed(attempt=3), WINDOW._replace(next_seq=9)),
         Sealed(D[4], NOW + DAY, NOW),
-        sending(outgoing(Status.QUEUED, attempt=4, seq=9, digest=D[4], updated=NOW), replace(WINDOW, next_seq=10)),
+        sending(outgoing(Status.QUEUED, attempt=4, seq=9, digest=D[4], updated=NOW), WINDOW._replace(next_seq=10)),
         (Record(Log.SEALED, D[4]), Send(D[4])),
     ),
     Row("seal-what-is-sealed", sending(SEALED), Sealed(D[2], NOW, NOW), None),
-    Row("seal-what-was-taken-back", sending(replace(REFUSED, digest=None)), Sealed(D[2], NOW, NOW), None),
+    Row("seal-what-was-taken-back", sending(REFUSED._replace(digest=None)), Sealed(D[2], NOW, NOW), None),
     Row("seal-nothing", sending(None), Sealed(D[2], NOW, NOW), None),
     Row("send", sending(SEALED), Sent(NOW), sending(SENT)),
     Row("send-twice", sending(SENT), Sent(NOW), None),
@@ -220,7 +220,7 @@ SENDER_ROWS = [
             f"reply-to-{record.status}",
             sending(record),
             Replied(NOW),
-            sending(replace(record, status=Status.ANSWERED, updated=NOW)),
+            sending(record._replace(status=Status.ANSWERED, updated=NOW)),
             (Tell(M[1], Status.ANSWERED),),
         )
         for record in (SENT, outgoing(Status.ACCEPTED, log_index=42))
@@ -235,14 +235,14 @@ SENDER_ROWS = [
         "take-back-unsealed",
         sending(unsealed()),
         Cancelled("relay.cancelled", NOW),
-        sending(replace(unsealed(), status=Status.REFUSED, code="relay.cancelled", updated=NOW)),
+        sending(unsealed()._replace(status=Status.REFUSED, code="relay.cancelled", updated=NOW)),
         (Record(Log.RETURNED, None, "relay.cancelled"), Tell(M[1], Status.REFUSED)),
     ),
     Row(
         "take-back",
         sending(SENT),
         Cancelled("relay.cancelled", NOW),
-        sending(replace(REFUSED, updated=NOW)),
+        sending(REFUSED._replace(updated=NOW)),
         (
             Record(Log.RETURNED, D[1], "relay.cancelled"),
             Unsend(D[1]),
@@ -285,7 +285,7 @@ SENDER_ROWS = [
         "tick-unsealed",
         sending(unsealed()),
         Tick(THEN + MAX_WAIT),
-        sending(replace(unsealed(), status=Status.EXPIRED, code="envelope.expired", updated=THEN + MAX_WAIT)),
+        sending(unsealed()._replace(status=Status.EXPIRED, code="envelope.expired", updated=THEN + MAX_WAIT)),
         (Record(Log.RETURNED, None, "envelope.expired"), Tell(M[1], Status.EXPIRED)),
     ),
 ]
@@ -344,7 +344,7 @@ RECEIVER_ROWS = [
         "hold",
         receiving(None),
         received(2, 9),
-        receiving(replace(held(2, 9), updated=NOW), waiting=[replace(held(2, 9), updated=NOW)]),
+        receiving(held(2, 9)._replace(updated=NOW), waiting=[held(2, 9)._replace(updated=NOW)]),
         (Record(Log.HELD, D[2]), Defer(D[2], "relay.held")),
     ),
     Row(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import replace
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
@@ -153,7 +152,7 @@ def test_answer_that_came_before_housekeeping_stands() -> None:
         node, _ = await pair.start()
         ident = await pair.submit()
         row = pair.row(ident)
-        late = replace(row, record=replace(row.record, updated=row.record.updated - timedelta(days=36)))
+        late = row._replace(record=row.record._replace(updated=row.record.updated - timedelta(days=36)))
         await until(lambda: pair.status(ident) == "accepted")
         await node.sender.tick(pair.receiver.id, [late])
         return pair.status(ident)
