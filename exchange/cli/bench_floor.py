@@ -65,7 +65,9 @@ def _median(work: Callable[[], object], times: int) -> float:
 
 
 def _database(folder: Path) -> sqlite3.Connection:
-    connection = sqlite3.connect(folder / "floor.db", isolation_level=None)
+    file = folder / "floor.db"
+    file.unlink(missing_ok=True)  # each run begins with an empty one
+    connection = sqlite3.connect(file, isolation_level=None)
     connection.execute("PRAGMA journal_mode=WAL")
     connection.execute("PRAGMA synchronous=FULL")
     connection.execute("CREATE TABLE t (id TEXT PRIMARY KEY, peer TEXT, state TEXT, body BLOB) STRICT")
