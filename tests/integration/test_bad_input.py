@@ -1,4 +1,7 @@
-"""What goes wrong between two nodes: a clear code and remedy, the agreed exit code, and nothing is lost."""
+"""What goes wrong between two nodes: a clear code and remedy, the agreed exit code, and nothing is lost.
+
+Length: one list, the issue's own, in its order.
+"""
 
 from __future__ import annotations
 
@@ -94,6 +97,14 @@ def clock(faketime: dict[str, str], moment: datetime) -> dict[str, str]:
     return {**faketime, "FAKETIME": f"{(moment - utc_now()).total_seconds():+.0f}"}
 
 
+async def start_at(node: TrainingNode, environment: dict[str, str]) -> None:
+    """Start a node whose clock is another. Two of 300 starts under libfaketime took a minute, none without it did."""
+    try:
+        await node.start(environment)
+    except LocalError:
+        await node.start(environment)
+
+
 # -- clocks ----------------------------------------------------------------------------------------
 
 
@@ -102,7 +113,7 @@ async def test_clock_two_hours_off(tmp_path: Path, faketime: dict[str, str]) -> 
     async with harness.made(tmp_path) as nodes:
         thailand, cambodia = nodes["TH"], nodes["KH"]
         await cambodia.start()
-        await thailand.start(clock(faketime, utc_now() + timedelta(hours=2)))
+        await start_at(thailand, clock(faketime, utc_now() + timedelta(hours=2)))
         there, back = await queue(thailand, "KH"), await queue(cambodia, "TH")
         await until_code(thailand, there, "request.stale")
         await until_code(cambodia, back, "request.stale")
@@ -122,11 +133,11 @@ async def test_message_from_the_future_waits(tmp_path: Path, faketime: dict[str,
         thailand, cambodia = nodes["TH"], nodes["KH"]
         assert (await harness.send(thailand, "KH", DRAFT))["status"] == "accepted"
         await thailand.stop()
-        await thailand.start(clock(faketime, later))
+        await start_at(thailand, clock(faketime, later))
         ident = await queue(thailand, "KH")
         await until_code(thailand, ident, "envelope.not_yet_valid")
         await cambodia.stop()
-        await cambodia.start(clock(faketime, later))
+        await start_at(cambodia, clock(faketime, later))
         await until_delivered(thailand, ident)
         await harness.checked(nodes, DATES)
 
@@ -163,13 +174,13 @@ async def test_message_from_before_midnight_arrives(tmp_path: Path, faketime: di
     async with harness.made(tmp_path, agreements={group: lambda made: harness.agreement(made, group, **ends)}) as nodes:
         thailand, cambodia = nodes["TH"], nodes["KH"]
         for node in nodes.values():
-            await node.start(clock(faketime, before))
+            await start_at(node, clock(faketime, before))
         assert (await harness.send(thailand, "KH", DRAFT))["status"] == "accepted"
         await cambodia.stop()
         ident = await queue(thailand, "KH")
         await thailand.stop()
         for node in nodes.values():
-            await node.start(clock(faketime, after))
+            await start_at(node, clock(faketime, after))
         await until_delivered(thailand, ident)
         refused = await harness.send(thailand, "KH", DRAFT)
         assert (refused["allowed"], refused["code"]) == (False, "agreement.not_in_force")
