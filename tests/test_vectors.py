@@ -159,7 +159,7 @@ def test_every_code_of_the_gate_has_a_vector() -> None:
     """Each code that the receiver's modules can raise for an envelope is reached by a vector."""
     core = Path(__file__).parent.parent / "exchange" / "core"
     raised: set[str] = set()
-    for name in ("envelope", "gate", "relay", "agreements"):
+    for name in ("envelope", "gate", "relay", "agreements", "decision"):
         raised |= set(
             re.findall(r'"((?:envelope|agreement|card|key)\.[a-z_]+)"', (core / f"{name}.py").read_text("utf-8"))
         )

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from exchange.cli.demo_people import COUNTRIES, EVIDENCE_NAME
 from exchange.cli.templates import make_clause, new_agreement
+from exchange.core import wire
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -74,8 +75,12 @@ def agreement_between(ident: str, cards: Sequence[Card], valid_from: datetime) -
             max_blob_bytes=0,
         ),
     ]
-    agreement = new_agreement(ident, cards, valid_from=valid_from, clauses=clauses)
-    return {**agreement, "legal_basis": {"en": "Invented for training; no government signed this."}}
+    basis: JsonObject = {
+        "title": {"en": "Invented for training; no government signed this."},
+        "article": "1",
+        "date": wire.encode_time(valid_from)[:10],
+    }
+    return new_agreement(ident, cards, valid_from=valid_from, clauses=clauses, legal_basis=[basis])
 
 
 # -- what officers write ---------------------------------------------------------------------------

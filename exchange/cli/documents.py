@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Final, Self
 
 from exchange.cli import output
 from exchange.core import wire
+from exchange.core.agreements import URGENCY
 from exchange.core.errors import LocalError, PeerError
 
 if TYPE_CHECKING:
@@ -219,7 +220,10 @@ def show_agreement(agreement: Agreement, facts: JsonObject) -> None:
         [
             ("agreement", f"{agreement.id}/{agreement.version}"),
             ("title", output.text_of(dict(agreement.title))),
-            ("legal basis", output.text_of(dict(agreement.legal_basis))),
+            *(
+                ("legal basis", f"{output.text_of(dict(basis.title))}, {basis.article}, {basis.date}")
+                for basis in agreement.legal_basis
+            ),
             ("parties", ", ".join(party.node for party in agreement.parties)),
             ("in force", f"{wire.encode_time(agreement.valid_from)} to {wire.encode_time(agreement.valid_until)}"),
             ("signatures", output.text_of(facts.get("signatures"))),
@@ -246,15 +250,35 @@ def _conditions(clause: Clause) -> list[tuple[str, str]]:
         ("purposes", ", ".join(clause.purposes)),
         ("handling", ", ".join(sorted(clause.handling))),
         ("TLP", f"at most {clause.tlp}"),
+        ("urgency", ", ".join(_urgency(clause))),
         ("evidence", f"at most {clause.max_blobs} files, {clause.max_blob_bytes} bytes"),
         ("retention", f"at most {clause.retention_days} days"),
         ("consent", "required of every victim, or a named exception" if clause.consent else ""),
-        ("approvals", str(clause.approvals or "")),
+        ("checks", ", ".join(clause.checks)),
+        ("dual criminality", "must be stated" if clause.dual_criminality else ""),
+        ("child safeguards", "must be stated where a person may be a child" if clause.child_safeguards else ""),
+        ("approvals", _approvals(clause)),
         ("withheld", ", ".join(clause.withhold)),
-        ("onward", clause.onward),
+        ("onward", " ".join((clause.onward.use, *clause.onward.parties))),
         ("quota", "" if clause.quota_per_day is None else f"{clause.quota_per_day} a day"),
         ("content", "narrowed by a schema of this clause" if clause.content else ""),
     ]
+
+
+def _urgency(clause: Clause) -> list[str]:
+    """The urgency classes permitted, in the order of the list, each with the time to answer."""
+    return [
+        code + (f" (answer within {clause.respond_within[code]} h)" if code in clause.respond_within else "")
+        for code in URGENCY
+        if code in clause.urgency
+    ]
+
+
+def _approvals(clause: Clause) -> str:
+    asked = clause.approvals
+    if not asked.count:
+        return ""
+    return f"{asked.count} officers" + (f", {asked.supervisors} of them supervisors" if asked.supervisors else "")
 
 
 def know_network(said: Settings, network: str) -> None:

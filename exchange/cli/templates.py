@@ -9,9 +9,10 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Final
 
 from exchange.core import wire
+from exchange.core.agreements import URGENCY
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
     from datetime import datetime
 
     from exchange.core.keys import Card
@@ -28,6 +29,7 @@ def new_agreement(
     valid_until: datetime | None = None,
     clauses: Sequence[JsonObject] | None = None,
     prohibitions: Sequence[JsonObject] | None = None,
+    legal_basis: Sequence[JsonObject] | None = None,
 ) -> JsonObject:
     """The payload of a first agreement between the nodes of these cards, to be read, corrected and signed.
 
@@ -43,7 +45,14 @@ def new_agreement(
         "id": ident,
         "version": 1,
         "title": {"en": f"Exchange of trafficking cases between {names}"},
-        "legal_basis": {"en": "Name the treaty, memorandum or law that this rests on."},
+        "legal_basis": list(legal_basis or ())
+        or [
+            {
+                "title": {"en": "Name the treaty, memorandum or law that this rests on."},
+                "article": "1",
+                "date": wire.encode_time(valid_from)[:10],
+            }
+        ],
         "parties": [{"node": card.node, "authority": card.authority.fingerprint} for card in parties],
         "valid_from": wire.encode_time(valid_from),
         "valid_until": wire.encode_time(valid_until or valid_from + AGREEMENT_LIFE),
@@ -62,13 +71,24 @@ def make_clause(  # noqa: PLR0913 - one argument a condition of protocol 8.3
     purposes: Sequence[str],
     handling: Sequence[str] = ("H0", "H1", "H2"),
     tlp: str = "AMBER",
+    urgency: Sequence[str] = URGENCY,
+    approvals: int = 0,
+    supervisors: int = 0,
     consent: bool = False,
+    checks: Sequence[str] = (),
+    dual_criminality: bool = False,
+    child_safeguards: bool = False,
+    respond_within: Mapping[str, int] | None = None,
     max_blobs: int = 16,
     max_blob_bytes: int = 268_435_456,
     retention_days: int = 1825,
     withhold: Sequence[str] = (),
+    onward: str = "never",
+    onward_parties: Sequence[JsonValue] = (),
+    **optional: JsonValue,
 ) -> JsonObject:
-    """One clause with every condition in it."""
+    """One clause with every condition in it; ``optional`` are ``quota_per_day`` and ``content``."""
+    parties: JsonObject = {"parties": list(onward_parties)} if onward_parties else {}
     return {
         "id": ident,
         "text": {"en": text},
@@ -79,12 +99,21 @@ def make_clause(  # noqa: PLR0913 - one argument a condition of protocol 8.3
             "purposes": list(purposes),
             "handling": list(handling),
             "tlp": tlp,
+            "urgency": list(urgency),
         },
-        "requires": {"approvals": 0, "consent": consent},
+        "requires": {
+            "approvals": {"count": approvals, "supervisors": supervisors},
+            "consent": consent,
+            "checks": list(checks),
+            "dual_criminality": dual_criminality,
+            "child_safeguards": child_safeguards,
+        },
+        **({"respond_within": dict(respond_within)} if respond_within else {}),
         "blobs": {"max_count": max_blobs, "max_bytes": max_blob_bytes},
         "retention_days": retention_days,
         "withhold": list(withhold),
-        "onward": "never",
+        "onward": {"use": onward, **parties},
+        **optional,
     }
 
 

@@ -1,22 +1,22 @@
 """Agreements: the rules two governments signed, executed.
 
-Implements docs/protocol.md section 8.
+Implements docs/protocol.md sections 8.1 to 8.3.
 
 Rules:
-1. Default refuses. A message passes only by a clause of an agreement in force for its pair, and names that clause.
-2. ``decide`` is the same function at both ends, over the same values of the statement and of its envelope's
-   ``created``; so sender and receiver cannot disagree about a permit.
-3. Prohibitions win over every clause.
-4. Policy returns a ``Decision``; it raises only where the document itself cannot be read.
-5. A refusal names the clause that came nearest, and what would have to change.
+1. A document is read whole or refused: a member that is missing, unknown or contradicts another is
+   ``agreement.malformed`` or ``wire.*``, so that no rule is ever half understood.
+2. An agreement is believed when the authority of every party has signed the same bytes, and not before.
+3. Clauses are kept in the order of the document, and besides by kind: a decision looks at no clause for other kinds.
 
-What it does not do: know case content (a clause may narrow it by a JSON Schema of its own, which
-core.schemas has checked), or count: the quota already used is an argument.
+What it does not do: decide (core.decision), know which codes the lists of schemas/ have, or look for clauses that
+can never serve (core.agreement_lint).
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import re
+from dataclasses import dataclass, field
+from datetime import date
 from typing import TYPE_CHECKING, Final
 
 from exchange.core import wire
@@ -27,7 +27,6 @@ from exchange.core.wire import (
     Digest,
     DocumentType,
     Fields,
-    JsonValue,
     NetworkId,
     NodeId,
     UnverifiedDocument,
@@ -42,10 +41,32 @@ if TYPE_CHECKING:
 MAX_PARTIES: Final = 8
 MAX_CLAUSES: Final = 64
 MAX_CODES: Final = 64
+MAX_BASES: Final = 16
+MAX_APPROVALS: Final = 8
+MAX_HOURS: Final = 8_784  # of a leap year
 TLP_ORDER: Final = ("CLEAR", "GREEN", "AMBER", "AMBER+STRICT", "RED")
 HANDLING: Final = frozenset({"H0", "H1", "H2", "H3"})
 ONWARD: Final = ("never", "with_consent", "parties")
+URGENCY: Final = ("urgent_8h", "urgent_3d", "normal_7d")
 ANY: Final = "*"
+_CODE: Final = re.compile(r"[a-z][a-z0-9_]{0,63}")
+_DAY: Final = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
+
+
+@dataclass(frozen=True, slots=True)
+class Approvals:
+    """How many officers must have approved, and how many of these must be supervisors."""
+
+    count: int
+    supervisors: int
+
+
+@dataclass(frozen=True, slots=True)
+class Onward:
+    """The widest onward use; ``parties`` are those that it names, and none otherwise."""
+
+    use: str
+    parties: tuple[NodeId, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,13 +81,18 @@ class Clause:
     purposes: tuple[str, ...]
     handling: frozenset[str]
     tlp: str
-    retention_days: int
+    urgency: frozenset[str]
+    approvals: Approvals
+    consent: bool
+    checks: tuple[str, ...]
+    dual_criminality: bool
+    child_safeguards: bool
+    respond_within: Mapping[str, int]
     max_blobs: int
     max_blob_bytes: int
-    approvals: int
-    consent: bool
+    retention_days: int
     withhold: tuple[str, ...]
-    onward: str
+    onward: Onward
     quota_per_day: int | None
     content: Narrowing | None
 
@@ -91,6 +117,15 @@ class Party:
 
 
 @dataclass(frozen=True, slots=True)
+class LegalBasis:
+    """One treaty, memorandum or law that the agreement rests on."""
+
+    title: Mapping[str, str]
+    article: str
+    date: str
+
+
+@dataclass(frozen=True, slots=True)
 class Agreement:
     """An agreement whose signatures were verified by ``verify_agreement``."""
 
@@ -99,13 +134,28 @@ class Agreement:
     version: int
     supersedes: Digest | None
     title: Mapping[str, str]
-    legal_basis: Mapping[str, str]
+    legal_basis: tuple[LegalBasis, ...]
     parties: tuple[Party, ...]
     valid_from: datetime
     valid_until: datetime
     clauses: tuple[Clause, ...]
     prohibitions: tuple[Prohibition, ...]
     digest: Digest
+    _by_kind: Mapping[str, tuple[Clause, ...]] = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        kinds = dict.fromkeys((ANY, *(kind for clause in self.clauses for kind in clause.kinds)))
+        by_kind = {kind: tuple(clause for clause in self.clauses if covers(clause.kinds, kind)) for kind in kinds}
+        object.__setattr__(self, "_by_kind", by_kind)
+
+    def clauses_for(self, kind: str) -> tuple[Clause, ...]:
+        """The clauses that list the kind, or ``*``, in the order of the document."""
+        found = self._by_kind.get(kind)
+        return self._by_kind[ANY] if found is None else found
+
+    def clause(self, ident: str | None) -> Clause | None:
+        """The clause of that id."""
+        return next((clause for clause in self.clauses if clause.id == ident), None)
 
     def names(self, *nodes: str) -> bool:
         """Whether all the nodes are parties."""
@@ -116,47 +166,9 @@ class Agreement:
         return self.valid_from <= moment < self.valid_until
 
 
-@dataclass(frozen=True, slots=True)
-class Exchange:
-    """What is about to move, as far as rules look at it."""
-
-    sender: NodeId
-    recipient: NodeId
-    kind: str
-    purpose: str
-    handling: frozenset[str]
-    tlp: str
-    onward: str
-    retention_days: int
-    created: datetime
-    content: JsonValue
-    withheld: tuple[tuple[str, str], ...] = ()
-    present: tuple[str, ...] = ()
-    blob_count: int = 0
-    blob_bytes: int = 0
-    approvals: int = 0
-    consent: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Decision:
-    """Yes or no, by which clause, and for a no the code and what would have to change.
-
-    ``reach`` is how far a refused exchange came in the order of protocol 8.4, so that the nearest of several refusals
-    can be told.
-    """
-
-    allowed: bool
-    agreement: AgreementId | None
-    version: int | None
-    clause: str | None
-    code: str | None = None
-    reason: str = ""
-    reach: int = -4
-
-    def refuse(self) -> PeerError:
-        """The refusal as an error."""
-        return PeerError(self.code or "agreement.no_clause", self.reason, self.clause)
+def covers(listed: tuple[str, ...], value: str) -> bool:
+    """Whether a list of kinds or purposes has the value, or ``*``."""
+    return value in listed or ANY in listed
 
 
 # -- reading ---------------------------------------------------------------------------------------
@@ -170,33 +182,75 @@ def _parse_narrowing(fields: Fields, name: str) -> Narrowing | None:
     return parse_narrowing(fields.any(name), f"{fields.where}.{name}") if fields.has(name) else None
 
 
+def _parse_nodes(fields: Fields, name: str, low: int = 1) -> tuple[NodeId, ...]:
+    return tuple(NodeId(node) for node in fields.texts(name, low=low, high=MAX_PARTIES, pattern=wire.NODE_ID))
+
+
+def _parse_approvals(fields: Fields) -> Approvals:
+    count = fields.integer("count", high=MAX_APPROVALS)
+    approvals = Approvals(count, fields.integer("supervisors", high=count))
+    fields.done()
+    return approvals
+
+
+def _parse_respond_within(fields: Fields, urgency: frozenset[str]) -> Mapping[str, int]:
+    """Hours by urgency; one that the clause does not permit could never be due."""
+    if not fields.has("respond_within"):
+        return {}
+    hours = fields.object("respond_within")
+    within = {code: hours.integer(code, low=1, high=MAX_HOURS) for code in URGENCY if hours.has(code)}
+    hours.done()
+    if not within or not urgency.issuperset(within):
+        raise PeerError("agreement.malformed", hours.where)
+    return within
+
+
+def _parse_onward(fields: Fields) -> Onward:
+    onward = Onward(fields.choice("use", ONWARD), _parse_nodes(fields, "parties", 0) if fields.has("parties") else ())
+    fields.done()
+    if bool(onward.parties) is not (onward.use == "parties"):
+        raise PeerError("agreement.malformed", f"{fields.where}.parties")
+    return onward
+
+
+def _parse_codes(fields: Fields, name: str, known: frozenset[str]) -> frozenset[str]:
+    codes = frozenset(fields.texts(name, low=1, high=len(known)))
+    if not codes <= known:
+        raise PeerError("agreement.malformed", f"{fields.where}.{name}")
+    return codes
+
+
 def _parse_clause(fields: Fields) -> Clause:
     permit = fields.object("permit")
     requires = fields.object("requires")
     blobs = fields.object("blobs")
+    urgency = _parse_codes(permit, "urgency", frozenset(URGENCY))
     clause = Clause(
         id=fields.text("id", max_chars=32, pattern=wire.CLAUSE_ID),
         text=_parse_text(fields, "text"),
         kinds=permit.texts("kinds", low=1, high=MAX_CODES),
-        sender=tuple(NodeId(n) for n in permit.texts("from", low=1, high=MAX_PARTIES, pattern=wire.NODE_ID)),
-        recipients=tuple(NodeId(n) for n in permit.texts("to", low=1, high=MAX_PARTIES, pattern=wire.NODE_ID)),
+        sender=_parse_nodes(permit, "from"),
+        recipients=_parse_nodes(permit, "to"),
         purposes=permit.texts("purposes", low=1, high=MAX_CODES),
-        handling=frozenset(permit.texts("handling", low=1, high=len(HANDLING))),
+        handling=_parse_codes(permit, "handling", HANDLING),
         tlp=permit.choice("tlp", TLP_ORDER),
-        retention_days=fields.integer("retention_days", low=1, high=36_500),
+        urgency=urgency,
+        approvals=_parse_approvals(requires.object("approvals")),
+        consent=requires.flag("consent"),
+        checks=requires.texts("checks", high=MAX_CODES, pattern=_CODE),
+        dual_criminality=requires.flag("dual_criminality"),
+        child_safeguards=requires.flag("child_safeguards"),
+        respond_within=_parse_respond_within(fields, urgency),
         max_blobs=blobs.integer("max_count", high=64),
         max_blob_bytes=blobs.integer("max_bytes"),
-        approvals=requires.integer("approvals", high=8),
-        consent=requires.flag("consent"),
+        retention_days=fields.integer("retention_days", low=1, high=36_500),
         withhold=fields.texts("withhold", high=16),
-        onward=fields.choice("onward", ONWARD),
+        onward=_parse_onward(fields.object("onward")),
         quota_per_day=fields.integer("quota_per_day", low=1) if fields.has("quota_per_day") else None,
         content=_parse_narrowing(fields, "content"),
     )
     for part in (permit, requires, blobs, fields):
         part.done()
-    if not clause.handling <= HANDLING:
-        raise PeerError("agreement.malformed", f"{fields.where}.permit.handling")
     return clause
 
 
@@ -212,6 +266,20 @@ def _parse_prohibition(fields: Fields) -> Prohibition:
     when.done()
     fields.done()
     return prohibition
+
+
+def _parse_legal_basis(fields: Fields) -> LegalBasis:
+    basis = LegalBasis(
+        title=_parse_text(fields, "title"),
+        article=fields.text("article", max_chars=128),
+        date=fields.text("date", max_chars=10, pattern=_DAY),
+    )
+    fields.done()
+    try:
+        date.fromisoformat(basis.date)
+    except ValueError:
+        raise PeerError("agreement.malformed", f"{fields.where}.date") from None
+    return basis
 
 
 def read_agreement(document: UnverifiedDocument) -> Agreement:
@@ -232,7 +300,7 @@ def read_agreement(document: UnverifiedDocument) -> Agreement:
         version=fields.integer("version", low=1, high=9999),
         supersedes=fields.digest("supersedes") if fields.has("supersedes") else None,
         title=_parse_text(fields, "title"),
-        legal_basis=_parse_text(fields, "legal_basis"),
+        legal_basis=tuple(_parse_legal_basis(item) for item in fields.each("legal_basis", low=1, high=MAX_BASES)),
         parties=tuple(parties),
         valid_from=fields.time("valid_from"),
         valid_until=fields.time("valid_until"),
@@ -257,7 +325,7 @@ def _check_sense(agreement: Agreement) -> None:
     if (agreement.supersedes is None) is not (agreement.version == 1):
         raise PeerError("agreement.malformed", "agreement.supersedes")
     for clause in agreement.clauses:
-        if not agreement.names(*clause.sender, *clause.recipients):
+        if not agreement.names(*clause.sender, *clause.recipients, *clause.onward.parties):
             raise PeerError("agreement.malformed", "a clause names a node that is not a party", clause.id)
 
 
@@ -280,80 +348,3 @@ def verify_agreement(
         if not authority.approves(document):
             raise PeerError("key.threshold", f"authority of {party.node}")
     return agreement
-
-
-# -- deciding --------------------------------------------------------------------------------------
-
-
-_PROHIBITED: Final = 13  # beyond every condition of a clause: nothing that the officer changes there would help
-
-
-def _covers(listed: tuple[str, ...], value: str) -> bool:
-    return ANY in listed or value in listed
-
-
-def _first_obstacle(clause: Clause, exchange: Exchange, used_today: int) -> tuple[int, str, str] | None:  # noqa: C901, PLR0911, PLR0912 - one line a condition, in the order of protocol 8.4
-    """The first condition that fails: (how far the clause got, code, what would have to change)."""
-    if not _covers(clause.kinds, exchange.kind):
-        return 0, "agreement.no_clause", "the kind is not in this clause"
-    if exchange.sender not in clause.sender or exchange.recipient not in clause.recipients:
-        return 1, "agreement.no_clause", "the direction is not in this clause"
-    if not _covers(clause.purposes, exchange.purpose):
-        return 2, "agreement.purpose", "permitted: " + ", ".join(clause.purposes)
-    if not exchange.handling <= clause.handling:
-        return 3, "agreement.handling", "permitted: " + ", ".join(sorted(clause.handling))
-    if TLP_ORDER.index(exchange.tlp) > TLP_ORDER.index(clause.tlp):
-        return 4, "agreement.tlp", "at most " + clause.tlp
-    if ONWARD.index(exchange.onward) > ONWARD.index(clause.onward):
-        return 5, "agreement.onward", "at most " + clause.onward
-    if exchange.retention_days > clause.retention_days:
-        return 6, "agreement.retention", f"at most {clause.retention_days} days"
-    if exchange.blob_count > clause.max_blobs or exchange.blob_bytes > clause.max_blob_bytes:
-        return 7, "agreement.blobs", f"at most {clause.max_blobs} files, {clause.max_blob_bytes} bytes"
-    if clause.consent and not exchange.consent:
-        return 8, "agreement.consent", "a consent or a named lawful exception is required"
-    if any(part not in clause.withhold or named != clause.id for part, named in exchange.withheld) or any(
-        part in clause.withhold for part in exchange.present
-    ):
-        return 9, "agreement.withheld", "withheld by this clause: " + (", ".join(clause.withhold) or "nothing")
-    if exchange.approvals < clause.approvals:
-        return 10, "envelope.approval", f"{clause.approvals} approvals are required"
-    if clause.content is not None and (place := clause.content.first_problem(exchange.content)) is not None:
-        return 11, "agreement.content", place
-    if clause.quota_per_day is not None and used_today >= clause.quota_per_day:
-        return 12, "agreement.quota", f"at most {clause.quota_per_day} a day"
-    return None
-
-
-def decide(
-    agreement: Agreement, exchange: Exchange, used_today: Mapping[str, int], only_clause: str | None = None
-) -> Decision:
-    """Whether ``agreement`` permits ``exchange``; ``used_today`` counts by clause on the UTC day of ``created``.
-
-    A sender leaves ``only_clause`` out and learns the clause to rely on; a receiver passes the clause that the
-    statement relies on, so that both judged the same rule.
-    """
-
-    def no(reach: int, code: str, reason: str, clause: str | None = None) -> Decision:
-        return Decision(False, agreement.id, agreement.version, clause, code, reason, reach)  # noqa: FBT003
-
-    if not agreement.names(exchange.sender, exchange.recipient):
-        return no(-3, "agreement.not_party", "")
-    if not agreement.is_in_force(exchange.created):
-        return no(-2, "agreement.not_in_force", f"in force until {wire.encode_time(agreement.valid_until)}")
-    for rule in agreement.prohibitions:
-        matches = _covers(rule.kinds, exchange.kind) and _covers(rule.purposes, exchange.purpose)
-        if matches and (rule.content is None or rule.content.first_problem(exchange.content) is None):
-            return no(_PROHIBITED, "agreement.prohibited", "a prohibition matches", rule.id)
-    nearest: tuple[int, str, str] = (-1, "agreement.no_clause", "no such clause")
-    named: str | None = only_clause
-    for clause in agreement.clauses:
-        if only_clause is not None and clause.id != only_clause:
-            continue
-        obstacle = _first_obstacle(clause, exchange, used_today.get(clause.id, 0))
-        if obstacle is None:
-            return Decision(True, agreement.id, agreement.version, clause.id)  # noqa: FBT003
-        if obstacle[0] > nearest[0]:
-            # A clause for other kinds has nothing to say about this one: it is not named.
-            nearest, named = obstacle, clause.id if obstacle[0] > 0 else only_clause
-    return no(*nearest, named)

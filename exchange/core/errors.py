@@ -216,6 +216,16 @@ CODES: dict[str, Code] = {
     "agreement.tlp": _peer(
         "the TLP marking is above what the clause carries", "lower the marking or use another channel"
     ),
+    "agreement.urgency": _peer("the urgency is not permitted", "choose an urgency that the clause names"),
+    "agreement.checks": _peer(
+        "a safety check that the clause asks for is not assured", "make the checks, then list them in the assurances"
+    ),
+    "agreement.dual_criminality": _peer(
+        "no statement of dual criminality is there", "state it in the assurances: the offence in both countries"
+    ),
+    "agreement.child_safeguards": _peer(
+        "a person may be a child and no safeguards are stated", "state them in the assurances"
+    ),
     "agreement.consent": _peer(
         "no consent of the victim or named exception is recorded", "record the consent, or the lawful exception"
     ),

@@ -20,7 +20,8 @@ from enum import Enum
 from typing import TYPE_CHECKING, Any, Final, cast
 
 from exchange.core import wire
-from exchange.core.agreements import Decision, Exchange, decide
+from exchange.core.agreements import Approvals
+from exchange.core.decision import Decision, Exchange, decide
 from exchange.core.envelope import BlobRef, Core, SignedEnvelope, check_times, open_body
 from exchange.core.errors import PeerError
 from exchange.core.statement import ATTACHMENTS, Statement, parse_statement
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
     from exchange.core.agreements import Agreement
     from exchange.core.schemas import SchemaBook
 
+NO_APPROVALS: Final = Approvals(0, 0)
 LANE_OF_URGENCY: Final = {"urgent_8h": "alert", "urgent_3d": "normal", "normal_7d": "normal"}
 
 
@@ -57,6 +59,15 @@ class Reception:
 
 
 @dataclass(frozen=True, slots=True)
+class Assurances:
+    """What the sender states beside the content, because a clause may ask for it."""
+
+    checks: frozenset[str]
+    dual_criminality: bool
+    child_safeguards: bool
+
+
+@dataclass(frozen=True, slots=True)
 class Header:
     """Part 0, read: what every rule and every listing goes by."""
 
@@ -78,6 +89,7 @@ class Header:
     network: str
     schema_digest: Digest
     attachments: int
+    assured: Assurances
 
     @property
     def references(self) -> tuple[MessageId, ...]:
@@ -134,6 +146,7 @@ def read_header(value: JsonObject, book: SchemaBook) -> Header:
     # The schema has settled every member's presence and form, so they are taken as they are; whole numbers alone are
     # looked at again, because to JSON Schema 1.0 is one.
     fields = cast("dict[str, Any]", value)
+    assured = fields.get("assurances", {})
     whole = wire.Fields({"retention": fields["retention"], "attachments": fields["attachments"]}, "header")
     return Header(
         kind=fields["kind"],
@@ -154,6 +167,11 @@ def read_header(value: JsonObject, book: SchemaBook) -> Header:
         network=fields["network"],
         schema_digest=Digest(fields["schema_digest"]),
         attachments=whole.integer("attachments"),
+        assured=Assurances(
+            checks=frozenset(assured.get("checks", ())),
+            dual_criminality="dual_criminality" in assured,
+            child_safeguards="child_safeguards" in assured,
+        ),
     )
 
 
@@ -172,6 +190,22 @@ def consent_recorded(content: JsonValue) -> bool:
     return True
 
 
+def may_name_child(content: JsonValue) -> bool:
+    """Whether a person of the content is a child, or may be: the age group is unknown, or not given for a victim.
+
+    Age groups are never in a part that can be withheld, so both ends look at the same.
+    """
+    entities = content.get("entities") if isinstance(content, dict) else None
+    for entity in entities if isinstance(entities, list) else ():
+        if not isinstance(entity, dict):
+            continue
+        group, roles = entity.get("age_group"), entity.get("roles")
+        unsaid = group is None and isinstance(roles, list) and "victim" in roles
+        if group in {"child", "unknown"} or unsaid:
+            return True
+    return False
+
+
 def make_exchange(
     header: Header,
     recipient: NodeId,
@@ -180,8 +214,12 @@ def make_exchange(
     withheld: tuple[tuple[str, str], ...],
     present: tuple[str, ...],
     blobs: tuple[BlobRef, ...],
+    approved: Approvals = NO_APPROVALS,
 ) -> Exchange:
-    """The view of a message that agreements judge: one function for both ends."""
+    """The view of a message that agreements judge: one function for both ends.
+
+    ``approved`` counts the officers whose approvals the caller has verified.
+    """
     return Exchange(
         sender=header.sender,
         recipient=recipient,
@@ -189,6 +227,7 @@ def make_exchange(
         purpose=header.purpose,
         handling=header.handling,
         tlp=header.tlp,
+        urgency=header.urgency,
         onward=header.onward,
         retention_days=header.retention_days,
         created=created,
@@ -198,6 +237,12 @@ def make_exchange(
         blob_count=len(blobs),
         blob_bytes=sum(blob.length for blob in blobs),
         consent=consent_recorded(content),
+        checks=header.assured.checks,
+        dual_criminality=header.assured.dual_criminality,
+        child_safeguards=header.assured.child_safeguards,
+        child=may_name_child(content),
+        approvals=approved.count,
+        supervisors=approved.supervisors,
     )
 
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
 from exchange.core import wire
-from exchange.core.agreements import Agreement, Decision, decide
+from exchange.core.decision import Decision, decide
 from exchange.core.envelope import MAX_BLOBS, AgreementRef, BlobRef
 from exchange.core.errors import PeerError
 from exchange.core.gate import Header, make_exchange, read_header
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from datetime import datetime
 
+    from exchange.core.agreements import Agreement
     from exchange.core.schemas import SchemaBook
     from exchange.core.wire import Digest, JsonObject, JsonValue, MessageId, NodeId
     from exchange.node.ledger import Transaction
@@ -105,7 +106,7 @@ def read_draft(
         "parts": [name for name, _ in parts],
         "attachments": len(attachments),
     }
-    for optional in ("legal_basis", "grading"):
+    for optional in ("legal_basis", "grading", "assurances"):
         if fields.has(optional):
             header[optional] = fields.any(optional)
     fields.done()
@@ -160,7 +161,7 @@ def _judge(
     names = {name for name, _ in draft.parts}
     whole = make_exchange(draft.read, peer, now, draft.content, (), (), draft.blobs)
     decision = decide(agreement, whole, used)
-    clause = next((item for item in agreement.clauses if item.id == decision.clause), None)
+    clause = agreement.clause(decision.clause)
     if not decision.allowed or clause is None:
         return decision, ()
     withheld = tuple(name for name in clause.withhold if name in names)

@@ -18,9 +18,9 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from exchange.core.agreements import Decision, decide
 from exchange.core.answers import Answers, Outcome
 from exchange.core.audit import Event, agreement_ref
+from exchange.core.decision import Decision, decide
 from exchange.core.delivery import Answered, Cancelled, Replied, Sealed, Sent, State, Status, Submitted, Tick
 from exchange.core.envelope import MAX_LIFETIME, Core, open_body
 from exchange.core.errors import IntegrityError, PeerError
@@ -48,8 +48,9 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from datetime import datetime
 
-    from exchange.core.agreements import Agreement, Exchange
+    from exchange.core.agreements import Agreement
     from exchange.core.answers import AnswerItem
+    from exchange.core.decision import Exchange
     from exchange.core.envelope import BlobRef
     from exchange.core.gate import Header
     from exchange.core.keys import Prekey

@@ -28,6 +28,7 @@ RECEIVER: Final = [
     for name in (
         "adapters/http_server.py",
         "core/agreements.py",
+        "core/decision.py",
         "core/answers.py",
         "core/delivery.py",
         "core/envelope.py",

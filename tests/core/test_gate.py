@@ -11,7 +11,7 @@ from exchange.adapters.files import schema_files
 from exchange.core import wire
 from exchange.core.agreements import read_agreement
 from exchange.core.envelope import BlobRef, parse_envelope, verify_envelope
-from exchange.core.gate import Message, PrekeyState, Reception, admit, check_route, consent_recorded
+from exchange.core.gate import Message, PrekeyState, Reception, admit, check_route, consent_recorded, may_name_child
 from exchange.core.schemas import SchemaBook, parse_schema_book
 from exchange.core.statement import compose_statement
 from exchange.core.wire import Digest, JsonValue
@@ -112,3 +112,24 @@ VICTIM: JsonObject = {"type": "person", "roles": ["victim"]}
 def test_consent_is_recorded_for_every_victim(content: JsonValue, recorded: bool) -> None:  # noqa: FBT001
     """One victim without consent or a named exception is enough for a no, and so is content of no known shape."""
     assert consent_recorded(content) is recorded
+
+
+@pytest.mark.parametrize(
+    ("content", "child"),
+    [
+        (7, False),
+        ({}, False),
+        ({"entities": "p1"}, False),
+        ({"entities": []}, False),
+        ({"entities": ["p1"]}, False),
+        ({"entities": [{"age_group": "adult", "roles": ["victim"]}]}, False),
+        ({"entities": [{"roles": ["suspect"]}]}, False),
+        ({"entities": [{"roles": "victim"}]}, False),
+        ({"entities": [{"age_group": "adult"}, {"age_group": "child"}]}, True),
+        ({"entities": [{"age_group": "unknown"}]}, True),
+        ({"entities": [{"roles": ["witness", "victim"]}]}, True),
+    ],
+)
+def test_whoever_may_be_a_child_is_taken_for_one(content: JsonValue, child: bool) -> None:  # noqa: FBT001
+    """A child, an unknown age, and a victim of whose age nothing is said call for safeguards."""
+    assert may_name_child(content) is child

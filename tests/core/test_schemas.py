@@ -277,11 +277,11 @@ def test_freely_chosen_names_are_not_told() -> None:
 
 @pytest.mark.parametrize("name", sorted(samples.HEADER))
 def test_header_without_a_member(name: str) -> None:
-    """A header passes; without any one of its members it does not, save the two that may be left out."""
+    """A header passes; without any one of its members it does not, save the three that may be left out."""
     header = samples.header()
     book().validate_header(header)
     del header[name]
-    if name in {"grading", "legal_basis"}:
+    if name in {"grading", "legal_basis", "assurances"}:
         book().validate_header(header)
         return
     with pytest.raises(PeerError) as refused:
@@ -298,6 +298,9 @@ def test_header_without_a_member(name: str) -> None:
         ({"urgency": "soon"}, "schema.code", "header/urgency (enum)"),
         ({"onward": "always"}, "schema.code", "header/onward (enum)"),
         ({"handling": []}, "schema.invalid", "header/handling (minItems)"),
+        ({"assurances": {}}, "schema.invalid", "header/assurances (minProperties)"),
+        ({"assurances": {"checks": []}}, "schema.invalid", "header/assurances/checks (minItems)"),
+        ({"assurances": {"dual_criminality": True}}, "schema.invalid", "header/assurances/dual_criminality (type)"),
         ({"to": ["kh-fp1", "kh-fp1"]}, "schema.invalid", "header/to (uniqueItems)"),
         ({"in_reply_to": "yes"}, "schema.invalid", "header/in_reply_to (pattern)"),
         ({"written": "2026-11-23"}, "schema.invalid", "header/written (pattern)"),

@@ -43,7 +43,7 @@ from exchange.core.narrowing import parse_narrowing
 from exchange.core.statement import encode_statement, parse_statement
 from exchange.core.tiles import parse_bundle
 from exchange.core.wire import Digest, DocumentType, MessageId, UnverifiedDocument
-from tests.core import builders, log_samples, test_agreements
+from tests.core import builders, log_samples, rules
 from tests.core.builders import KH, NETWORK, NOW, TH
 
 if TYPE_CHECKING:
@@ -167,7 +167,7 @@ JSON_PARSERS: Final = (
     Parser(
         "agreement",
         lambda data: read_agreement(unsigned(DocumentType.AGREEMENT, data)),
-        (wire.encode_json(test_agreements.payload(clauses=[test_agreements.clause(content=NARROWING)])),),
+        (wire.encode_json(rules.payload(clauses=[rules.clause(content=NARROWING)])),),
     ),
     Parser("narrowing", lambda data: parse_narrowing(json_of(data), "clause"), (wire.encode_json(NARROWING),)),
 )

@@ -72,6 +72,11 @@ HEADER: Final[dict[str, Any]] = {
     "handling": ["H1", "H2"],
     "tlp": "AMBER+STRICT",
     "grading": {"source": "B", "information": "2"},
+    "assurances": {
+        "checks": ["informed", "not_detained"],
+        "dual_criminality": {"text": "Invented: the acts are punishable in both countries.", "lang": "en"},
+        "child_safeguards": {"text": "Invented: a guardian is appointed.", "lang": "en"},
+    },
     "retention": 1825,
     "onward": "with_consent",
     "urgency": "urgent_3d",

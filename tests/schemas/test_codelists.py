@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from exchange.core.agreements import HANDLING, ONWARD, TLP_ORDER
+from exchange.core.agreements import HANDLING, ONWARD, TLP_ORDER, URGENCY
 from tests.schemas import samples
 from tests.schemas.samples import book
 
@@ -82,10 +82,11 @@ def test_palermo_elements_are_complete() -> None:
 
 
 def test_rules_in_code_repeat_the_closed_lists() -> None:
-    """Handling, TLP and onward codes that agreements know are those of the lists."""
+    """Handling, TLP, onward and urgency codes that agreements know are those of the lists."""
     assert set(book().codes("handling")) == HANDLING
     assert sorted(book().codes("tlp")) == sorted(TLP_ORDER)
     assert sorted(book().codes("onward")) == sorted(ONWARD)
+    assert tuple(book().codes("urgency")) == URGENCY
 
 
 @pytest.mark.parametrize("name", LISTS)

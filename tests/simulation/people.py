@@ -127,12 +127,19 @@ def _clause(ident: str, kinds: list[str], parties: list[str], **changes: object)
             "purposes": ["*"],
             "handling": ["H0", "H1", "H2", "H3"],
             "tlp": "RED",
+            "urgency": ["urgent_8h", "urgent_3d", "normal_7d"],
         },
-        "requires": {"approvals": 0, "consent": False},
+        "requires": {
+            "approvals": {"count": 0, "supervisors": 0},
+            "consent": False,
+            "checks": [],
+            "dual_criminality": False,
+            "child_safeguards": False,
+        },
         "blobs": {"max_count": 0, "max_bytes": 0},
         "retention_days": 3000,
         "withhold": [],
-        "onward": "never",
+        "onward": {"use": "never"},
     }
     clause["permit"]["from"] = changes.pop("sender", parties)
     return clause | changes
@@ -166,7 +173,7 @@ def agreement(indexes: tuple[int, ...], version: int, valid_from: int, valid_unt
             "version": version,
             "supersedes": before,
             "title": {"en": "Invented agreement"},
-            "legal_basis": {"en": "invented"},
+            "legal_basis": [{"title": {"en": "invented"}, "article": "1", "date": "2026-01-01"}],
             "parties": [{"node": item.node, "authority": item.fingerprint} for item in people],
             "valid_from": wire.encode_time(EPOCH + timedelta(seconds=valid_from)),
             "valid_until": wire.encode_time(EPOCH + timedelta(seconds=valid_until)),

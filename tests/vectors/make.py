@@ -57,6 +57,15 @@ CONTENT: Final[dict[str, Any]] = {
 }
 
 
+REQUIRES: Final[dict[str, Any]] = {
+    "approvals": {"count": 0, "supervisors": 0},
+    "consent": False,
+    "checks": [],
+    "dual_criminality": False,
+    "child_safeguards": False,
+}
+
+
 def _agreement(**changes: Any) -> UnverifiedDocument:  # noqa: ANN401
     thai, khmer = builders.testonly_node(TH), builders.testonly_node(KH)
     payload: dict[str, Any] = {
@@ -64,7 +73,7 @@ def _agreement(**changes: Any) -> UnverifiedDocument:  # noqa: ANN401
         "id": "kh-th",
         "version": 1,
         "title": {"en": "Vectors"},
-        "legal_basis": {"en": "None: a training network"},
+        "legal_basis": [{"title": {"en": "None: a training network"}, "article": "1", "date": "2026-01-01"}],
         "parties": [{"node": node.id, "authority": node.card.authority.fingerprint} for node in (khmer, thai)],
         "valid_from": wire.encode_time(NOW - 30 * DAY),
         "valid_until": wire.encode_time(NOW + 30 * DAY),
@@ -79,12 +88,13 @@ def _agreement(**changes: Any) -> UnverifiedDocument:  # noqa: ANN401
                     "purposes": ["coordination"],
                     "handling": ["H0"],
                     "tlp": "GREEN",
+                    "urgency": ["urgent_3d", "normal_7d"],
                 },
-                "requires": {"approvals": 0, "consent": False},
+                "requires": REQUIRES,
                 "blobs": {"max_count": 1, "max_bytes": 1_000_000},
                 "retention_days": 30,
                 "withhold": [],
-                "onward": "never",
+                "onward": {"use": "never"},
                 "quota_per_day": 5,
             }
         ],
@@ -317,6 +327,8 @@ def _opening(book: SchemaBook) -> Iterator[Vector]:
     yield "purpose", "agreement.purpose", "R19", parts(book, purpose="investigation"), {}
     yield "handling", "agreement.handling", "R19", parts(book, handling=["H0", "H1"]), {}
     yield "tlp", "agreement.tlp", "R19", parts(book, tlp="RED"), {}
+    urgent = _core(parts(book, urgency="urgent_8h"), lane="alert")
+    yield "urgency", "agreement.urgency", "R19", urgent, {}
     yield "onward", "agreement.onward", "R19", parts(book, onward="parties"), {}
     yield "retention", "agreement.retention", "R19", parts(book, retention=31), {}
     yield "another-clause", "agreement.no_clause", "R19", _statement(ok, clause="art-9"), {}
@@ -329,8 +341,24 @@ def _judging(book: SchemaBook) -> Iterator[Vector]:
     """R19, under agreements that say more."""
     never = [{"id": "never", "text": {"en": "No receipts."}, "when": {"kinds": ["acknowledgement"]}}]
     yield "prohibited", "agreement.prohibited", "R19", *_under(parts(book), prohibitions=never)
-    asks = {"requires": {"approvals": 1, "consent": False}}
-    yield "approval-missing", "envelope.approval", "R19", *_under(parts(book), clauses=[_clause(**asks)])
+    two = {"approvals": {"count": 1, "supervisors": 0}}
+    checks, dual = {"checks": ["not_detained"]}, {"dual_criminality": True}
+    for name, code, asks in (
+        ("approval-missing", "envelope.approval", two),
+        ("check-missing", "agreement.checks", checks),
+        ("dual-criminality-missing", "agreement.dual_criminality", dual),
+    ):
+        yield name, code, "R19", *_under(parts(book), clauses=[_clause(requires=REQUIRES | asks)])
+    stated = {
+        "checks": ["not_detained"],
+        "dual_criminality": {"text": "Invented: the acts are punishable in both.", "lang": "en"},
+    }
+    both = _clause(requires=REQUIRES | checks | dual)
+    child = {"id": "p1", "type": "person", "handling": ["H0"], "grading": {"source": "A", "information": "1"}}
+    named = {**CONTENT, "entities": [child | {"roles": ["witness"], "age_group": "child"}]}
+    safe = [_clause(requires=REQUIRES | {"child_safeguards": True})]
+    yield "safeguards-missing", "agreement.child_safeguards", "R19", *_under(parts(book, named), clauses=safe)
+    yield "assurances-given", "accepted", "R20", *_under(parts(book, assurances=stated), clauses=[both])
     narrow = {"content": {"required": ["own_case"]}}
     yield "content-narrowed", "agreement.content", "R19", *_under(parts(book), clauses=[_clause(**narrow)])
     small = {"blobs": {"max_count": 1, "max_bytes": 65_576}}
