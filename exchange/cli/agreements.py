@@ -169,21 +169,29 @@ def show(which: str, version: int | None) -> int:
     from exchange.core.agreements import read_agreement
 
     said = settings()
+    quotas: list[JsonObject] = []
     if Path(which).is_file():
         data = documents.read_input(which, wire.MAX_DOCUMENT_BYTES)
     else:
         args: JsonObject = {"id": which} | ({} if version is None else {"version": version})
-        data = wire.parse_base64(str(ask_object(said, "agreement", args)["document"]))
+        held = ask_object(said, "agreement", args)
+        data, quotas = wire.parse_base64(str(held["document"])), cast("list[JsonObject]", held["quotas"])
     document = provision.parse_draft(data)
     read = read_agreement(document)
     documents.know_network(said, read.network)
     facts = documents.agreement_to_json(read, len(document.signatures))
     if said.as_json:
         text = wire.parse_json(document.payload, max_bytes=wire.MAX_DOCUMENT_BYTES)
-        output.emit_json(said, {"ok": True, **facts, "text": text})
+        output.emit_json(said, {"ok": True, **facts, "text": text, "quotas": [*quotas]})
         return 0
     output.banner(said)
     documents.show_agreement(read, facts)
+    for item in quotas:
+        output.line()
+        output.paragraph(
+            f"{item['clause']}: {item['from']} has used {item['used']} of {item['per_day']} messages of today (UTC), "
+            "as far as this node sent or received them"
+        )
     return 0
 
 

@@ -255,6 +255,25 @@ def check_queues(
     return found
 
 
+async def check_answers(snapshot: Snapshot, registry: Registry, moment: datetime) -> list[Check]:
+    """Answers that are late or due at once, by this node and to it."""
+    from exchange.core.clocks import LATE, ClockState
+    from exchange.node.obligations import open_obligations
+
+    found: list[Check] = []
+    waiting = await open_obligations(snapshot, registry)
+    for direction, name in (("in", "answers owed by us"), ("out", "answers owed to us")):
+        states = [item.clock.state(moment) for item in waiting if item.direction == direction]
+        late, now_due = sum(state in LATE for state in states), sum(state is ClockState.DUE for state in states)
+        detail = f"{len(states)} due, {late} of them late"
+        if late or now_due:
+            remedy = "exchange due; exchange reply" if direction == "in" else "exchange due names the peer's duty desk"
+            found.append(Check(name, "warn", detail, remedy))
+        else:
+            found.append(_ok(name, detail))
+    return found
+
+
 def _hours(age: timedelta) -> str:
     return f"{age.total_seconds() / 3600:.1f} hours"
 

@@ -36,6 +36,7 @@ COMMANDS: Final = {
     "reply": ("messages", "reply", "Answer a received message."),
     "inbox": ("reading", "inbox", "Received messages, the newest first."),
     "outbox": ("reading", "outbox", "Sent messages and where they are."),
+    "due": ("asking", "due", "Answers that are due, by this node and to it."),
     "show": ("reading", "show", "One message with its content."),
     "evidence": ("reading", "evidence", "Evidence files of a message."),
     "audit": ("audit", "audit", "Export the audit log; check an export."),

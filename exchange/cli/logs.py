@@ -25,10 +25,12 @@ if TYPE_CHECKING:
 EXIT_CODES: Final[dict[type[ExchangeError], int]] = {PeerError: 1, LocalError: 3, IntegrityError: 4}
 EVENTS: Final = frozenset(
     {
-        "started", "stopping", "stopped", "failed", "alarm", "received", "status", "call_failed", "request_failed",
+        "started", "stopping", "stopped", "failed", "received", "status", "call_failed", "request_failed",
         "request_failed_late", "loop_fault", "library",
     }
 )  # fmt: skip
+REMINDERS: Final = frozenset({"answer_reminder", "answer_last_reminder", "answer_due"})
+WARNINGS: Final = frozenset({"alarm", "answer_overdue", "answer_escalated"})
 _WORD: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._/-]{0,63}")
 FIELDS: Final = frozenset(
     {
@@ -39,7 +41,7 @@ FIELDS: Final = frozenset(
 
 def keep_allowed(_: Any, __: str, entry: MutableMapping[str, Any]) -> MutableMapping[str, Any]:  # noqa: ANN401 - structlog's logger
     """Drop what the allow-list does not name; values are numbers, flags or words of id's form."""
-    if entry.get("event") not in EVENTS:
+    if entry.get("event") not in EVENTS | REMINDERS | WARNINGS:
         raise structlog.DropEvent
     kept: dict[str, Any] = {name: entry[name] for name in ("timestamp", "level", "event", "logger") if name in entry}
     for name in FIELDS & entry.keys():

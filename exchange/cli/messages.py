@@ -5,6 +5,8 @@ Rules:
 2. A refusal names each recipient's code and clause, and what would have to change; content is never repeated.
 3. A person knows the id of a message before the waiting begins, and whoever ends the waiting is told that the message
    goes on being sent: nobody sends a case twice because of a Ctrl-C.
+
+Length: one order from its file to what is told of it.
 """
 
 from __future__ import annotations
@@ -382,6 +384,9 @@ def _tell_people(order: Order, outcome: Outcome, recipients: list[dict[str, Any]
         for item in recipients
     ]
     output.table(["to", "", "agreement", "clause", "receives", "withheld"], rows)
+    for item in recipients if order.dry_run else ():
+        if quota := item["quota"]:
+            output.line(f"{item['to']}: {quota['used']} of {quota['per_day']} a day are used (clause {item['clause']})")
     if not (order.dry_run or refused or outcome.running):
         output.note("The node is not running: the message leaves when it does (exchange node run).")
 

@@ -36,7 +36,7 @@ GAP: Final = 2
 # Columns of a table whose cells are compared, copied or read out: never folded.
 WHOLE: Final = frozenset({
     "", "id", "from", "to", "node", "status", "time", "kind", "version", "expires", "until", "fingerprint", "digest",
-    "agreement", "schema", "clause", "check", "state", "rule",
+    "agreement", "schema", "clause", "check", "state", "rule", "due",
 })  # fmt: skip
 PLAIN: Final = frozenset(
     {"", "id", "node", "status", "time", "kind", "agreement", "schema", "check"}

@@ -47,7 +47,7 @@ def inbox(limit: int) -> int:
         ]
         for item in messages
     ]  # fmt: skip
-    output.table(["id", "from", "status", "time", "kind", "case"], rows)
+    _table(["id", "from", "status", "time", "kind", "case"], rows, messages)
     return 0
 
 
@@ -69,7 +69,7 @@ def outbox(limit: int) -> int:
         ]
         for item in messages
     ]  # fmt: skip
-    output.table(["id", "to", "status", "time", "kind", "case"], rows)
+    _table(["id", "to", "status", "time", "kind", "case"], rows, messages)
     return 0
 
 
@@ -77,6 +77,20 @@ def _listed(said: Settings, op: str, limit: int) -> list[dict[str, Any]]:
     from exchange.cli.session import ask_list
 
     return cast("list[dict[str, Any]]", ask_list(said, op, {"limit": limit}))
+
+
+def _table(columns: list[str], rows: list[list[str]], messages: list[dict[str, Any]]) -> None:
+    """The list; where an answer is due to any of them, also until when."""
+    due = [_due(item.get("clock")) for item in messages]
+    if any(due):
+        columns, rows = [*columns, "due"], [[*row, cell] for row, cell in zip(rows, due, strict=True)]
+    output.table(columns, rows)
+
+
+def _due(clock: dict[str, Any] | None) -> str:
+    if clock is None or clock["answered"] is not None:
+        return ""
+    return str(clock["due"]) if clock["state"] == "waiting" else f"{clock['due']} ({clock['state']})"
 
 
 def _status(item: dict[str, Any]) -> str:

@@ -84,6 +84,8 @@ class Event(StrEnum):
     VOID_SENT = "void_sent"
     VOID_RECEIVED = "void_received"
     EQUIVOCATION = "equivocation"
+    OVERDUE = "overdue"
+    ESCALATED = "escalated"
     # what people did with them
     OPENED = "opened"
     SEARCHED = "searched"

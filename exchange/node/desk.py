@@ -51,6 +51,7 @@ class Desk:
             "wait": self._wait_for,
             "inbox": self._inbox,
             "outbox": self._outbox,
+            "due": self._due,
             "show": self._show,
             "header": self._header,
             "install": self._install,
@@ -163,11 +164,24 @@ class Desk:
 
     async def _inbox(self, args: Fields) -> JsonValue:
         """``{limit}``."""
-        return await self._node.reader.inbox(_limit(args))
+        return await self._with_clocks("in", await self._node.reader.inbox(_limit(args)))
 
     async def _outbox(self, args: Fields) -> JsonValue:
         """``{limit}``."""
-        return await self._node.reader.outbox(_limit(args))
+        return await self._with_clocks("out", await self._node.reader.outbox(_limit(args)))
+
+    async def _due(self, args: Fields) -> JsonValue:
+        """Every answer that is still due, by this node and to it, the first one first."""
+        args.done()
+        found = await self._node.obligations.listed(self._node.outside.clock.now())
+        return [{**item, **await self._node.reader.brief(str(item["id"]), str(item["peer"]))} for item in found]
+
+    async def _with_clocks(self, direction: str, listed: list[JsonValue]) -> JsonValue:
+        """The lines of a list, each with the clock of its message, or None."""
+        lines, side = _objects(listed), "from" if direction == "in" else "to"
+        now = self._node.outside.clock.now()
+        clocks = await self._node.obligations.of(direction, [str(line["id"]) for line in lines], now)
+        return [{**line, "clock": clocks.get((str(line[side]), str(line["id"])))} for line in lines]
 
     async def _show(self, args: Fields) -> JsonValue:
         """``{id, actor?}``."""
@@ -272,7 +286,28 @@ class Desk:
         found = [item for item in registry.agreements.values() if item.id == ident and version in {None, item.version}]
         if not found:
             raise LocalError("input.unknown_agreement")
-        return reports.agreement_with_text(max(found, key=lambda item: item.version), registry)
+        newest = max(found, key=lambda item: item.version)
+        return {**reports.agreement_with_text(newest, registry), "quotas": await self._quotas(newest)}
+
+    async def _quotas(self, agreement: Agreement) -> list[JsonValue]:
+        """How much of today's quota of each clause each of its senders has used, as far as this node counts them."""
+        day, store = self._node.outside.clock.now().date().isoformat(), self._node.outside.store
+        used = {
+            (party.node, clause): count
+            for party in agreement.parties
+            for clause, count in await store.read("quotas", agreement.digest, party.node, day)
+        }
+        return [
+            {
+                "clause": clause.id,
+                "from": sender,
+                "per_day": clause.quota_per_day,
+                "used": used.get((sender, clause.id), 0),
+            }
+            for clause in agreement.clauses
+            if clause.quota_per_day is not None
+            for sender in clause.sender
+        ]
 
     # -- the node
 

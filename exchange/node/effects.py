@@ -16,9 +16,11 @@ from exchange.core.delivery import (
     Answer,
     Defer,
     Deliver,
+    Received,
     Record,
     Replied,
     Seal,
+    Sealed,
     Send,
     SendVoid,
     State,
@@ -32,13 +34,17 @@ from exchange.node.ledger import PendingAnswer, Transaction
 from exchange.node.records import IncomingRow, OutgoingRow
 
 if TYPE_CHECKING:
+    from datetime import datetime
+
     from exchange.core.audit import ReservedLeaf
     from exchange.core.delivery import Effect, Incoming, Outgoing
     from exchange.core.delivery import Event as RelayEvent
     from exchange.core.wire import Digest, MessageId, NodeId
+    from exchange.node.clockwork import ClockFact
     from exchange.node.queues import Queues
 
 LANE_RANK: Final = {"alert": 0, "normal": 1, "bulk": 2}
+_RECEIPTS: Final = frozenset({Event.DELIVERED, Event.COMPLETED})
 _JUDGEMENTS: Final = frozenset({Event.RECEIVED, Event.REFUSED})
 
 
@@ -56,6 +62,8 @@ class Context:
     draft: bytes | None = None
     answer: Digest | None = None
     deferred: list[tuple[Digest, str]] | None = None
+    clock: ClockFact | None = None
+    accepted: datetime | None = None  # when the peer signed that it has it
 
 
 async def step(tx: Transaction, queues: Queues, state: State, event: RelayEvent, context: Context) -> State:
@@ -83,7 +91,19 @@ async def step(tx: Transaction, queues: Queues, state: State, event: RelayEvent,
         _put_incoming(tx, _with_entry(state.incoming, entries), context)
     for item in changed:
         tx.put_incoming(others[item.digest]._replace(record=_with_entry(item, entries)))
+    if context.clock is not None:
+        _note_clock(tx, state, event, context.clock)
     return state
+
+
+def _note_clock(tx: Transaction, state: State, event: RelayEvent, fact: ClockFact) -> None:
+    """What asks or answers is noted when it is sealed, and when it is received and not refused."""
+    if isinstance(event, Sealed):
+        tx.clocks.note("out", fact)
+    elif isinstance(event, Received) and state.incoming is not None and state.incoming.code is None:
+        tx.clocks.note("in", fact)
+        if state.incoming.status is Status.ACCEPTED:
+            tx.clocks.accept("in", fact.peer, fact.id, tx.now)
 
 
 def _with_entry(record: Incoming, entries: dict[str | None, int | None]) -> Incoming:
@@ -110,6 +130,8 @@ async def _carry_out(  # noqa: C901, PLR0912 - one case an effect
             fields |= {name: value for name, value in more.items() if value is not None}
             if effect.event is Event.OPENED:
                 fields["actor"] = effect.actor
+            if effect.event in _RECEIPTS and state.outgoing is not None and context.accepted is not None:
+                tx.clocks.accept("out", peer, state.outgoing.id, context.accepted)
             reserved, context.reserved = context.reserved, None
             return tx.record(effect.event, reserved, **fields)
         case Answer():
@@ -135,6 +157,8 @@ async def _carry_out(  # noqa: C901, PLR0912 - one case an effect
         case Deliver():
             other = next((row for row in others.values() if row.record.id == effect.id), None)
             await _mark_replied(tx, queues, peer, context.in_reply_to if other is None else other.in_reply_to)
+            if other is not None:  # it was held: its acceptance is signed only now
+                tx.clocks.accept("in", peer, effect.id, tx.now)
             tx.after.append(lambda: queues.notify("received", peer, effect.id, None))
         case Tell():
             tx.after.append(lambda: queues.notify("status", peer, effect.id, effect.status))

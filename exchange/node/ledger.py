@@ -23,6 +23,7 @@ from exchange.core.delivery import Window
 from exchange.core.errors import LocalError, PeerError
 from exchange.core.merkle import Frontier, restore_frontier
 from exchange.core.wire import DocumentType, NodeId, encode_signed_document, encode_time, parse_time
+from exchange.node.clockwork import ClockChanges
 from exchange.node.records import (
     IncomingRow,
     OutgoingRow,
@@ -82,6 +83,7 @@ class Transaction:
     signed: dict[NodeId, list[bytes]] = field(default_factory=dict)
     closed: ClosedBatch | None = None
     quotas: dict[tuple[str, str, str], dict[str, int]] = field(default_factory=dict)
+    clocks: ClockChanges = field(default_factory=ClockChanges)
     new_cases: set[str] = field(default_factory=set)
     _answered: set[tuple[NodeId, Digest]] = field(default_factory=set)
     # Ordered: rows are written in the order in which officers and peers caused them.
@@ -199,6 +201,7 @@ class Transaction:
             self.changes.add("put_outgoing", *outgoing_to_row(self.outgoing[key]))
         for peer_id, ident, attempt in self._dirty_in:
             self.changes.add("put_incoming", *incoming_to_row(self.incoming[peer_id, ident][attempt]))
+        self.clocks.add_to(self.changes)
         self.closed = closed = self.log.close()
         for offset, leaf in enumerate(closed.leaves):
             self.changes.add("put_leaf", closed.first + offset, leaf)

@@ -34,6 +34,7 @@ from exchange.core.wire import DocumentType, NodeId, parse_signed_document
 from exchange.node.delivering import Delivery
 from exchange.node.evidence import EvidenceReceiver
 from exchange.node.ledger import Ledger
+from exchange.node.obligations import Obligations
 from exchange.node.prekeys import Prekeys
 from exchange.node.queues import Queues
 from exchange.node.reading import Reader
@@ -89,6 +90,7 @@ class Node:
     reader: Reader
     delivery: Delivery
     evidence: EvidenceReceiver
+    obligations: Obligations
     _tasks: list[asyncio.Task[None]] = field(default_factory=list)
     _nonces: dict[NodeId, dict[str, datetime]] = field(default_factory=dict)
     _pushed: dict[NodeId, datetime] = field(default_factory=dict)
@@ -127,6 +129,7 @@ class Node:
             reader=Reader(outside.book, ledger, queues, outside.secrets),
             delivery=Delivery(registry, ledger, queues, sender, outside.peers, outside.secrets, outside.clock),
             evidence=EvidenceReceiver(ledger, queues, outside.blobs),
+            obligations=Obligations(registry, ledger, queues),
         )
 
     async def start(self) -> None:
@@ -218,6 +221,7 @@ class Node:
             await self.sender.tick(peer, rows)
             if any(row.record.digest is None for row in rows):
                 self.queues.wake_sealing(peer)  # some may be due now
+        await self.obligations.look(now)
         for peer_id, nonces in self._nonces.items():
             fresh = {nonce: time for nonce, time in nonces.items() if now - time < 2 * REQUEST_WINDOW}
             self._nonces[peer_id] = fresh

@@ -59,6 +59,7 @@ class Plan:
     decision: Decision
     agreement: Agreement | None
     withheld: tuple[str, ...]
+    used: int = 0  # messages counted today against the clause that permits it
 
 
 def read_draft(
@@ -146,7 +147,7 @@ async def make_plan(tx: Transaction, registry: Registry, book: SchemaBook, draft
         used = await tx.used_today(agreement.digest, registry.me, day)
         decision, withheld = _judge(agreement, draft, peer, tx.now, used, book)
         if decision.allowed and draft.read.schema in card.accepts:
-            return Plan(peer, decision, agreement, withheld)
+            return Plan(peer, decision, agreement, withheld, used.get(decision.clause or "", 0))
         if decision.allowed:  # nearer than any refusal: only the recipient's program has to change
             decision = Decision(False, agreement.id, agreement.version, None, "schema.unknown", peer, MAX_REACH)  # noqa: FBT003
         if best is None or decision.reach > refusal.reach:
@@ -222,4 +223,13 @@ def plan_to_json(plan: Plan, draft: Draft) -> JsonObject:
         "reason": decision.reason,
         "parts": [name for name, _ in draft.parts if name not in plan.withheld],
         "withheld": list(plan.withheld),
+        "quota": _quota(plan),
     }
+
+
+def _quota(plan: Plan) -> JsonObject | None:
+    """How much of the day's quota is used, where the clause that permits has one."""
+    clause = plan.agreement.clause(plan.decision.clause) if plan.decision.allowed and plan.agreement else None
+    if clause is None or clause.quota_per_day is None:
+        return None
+    return {"used": plan.used, "per_day": clause.quota_per_day}

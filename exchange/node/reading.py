@@ -18,7 +18,7 @@ from exchange.core.gate import Header, read_header
 from exchange.core.statement import ATTACHMENTS, Statement, parse_statement
 from exchange.core.wire import Digest, NodeId, encode_time
 from exchange.node.effects import Context, step
-from exchange.node.records import incoming_from_row, outgoing_from_row
+from exchange.node.records import id_list, incoming_from_row, outgoing_from_row
 
 if TYPE_CHECKING:
     from exchange.core.delivery import Status
@@ -152,6 +152,21 @@ class Reader:
             if row.record.status in DELIVERED and row.case_id is not None:
                 return await self._incoming_line(row)
         raise LocalError("input.unknown_id")
+
+    async def brief(self, ident: str, peer: str) -> JsonObject:
+        """Kind and case of a message of either direction; nothing where nothing of it is left to read."""
+        line: JsonObject = {}
+        store = self.ledger.store
+        try:
+            for raw in await store.read("incoming", peer, id_list([ident])):
+                row = incoming_from_row(raw)
+                if row.record.status in DELIVERED:
+                    line = await self._incoming_line(row)
+            for raw in await store.read("outgoing", peer, id_list([ident])):
+                line = await self._sent_header(outgoing_from_row(raw))
+        except LocalError:  # erased
+            return {}
+        return {name: line[name] for name in ("kind", "case") if name in line}
 
     async def show(self, ident: str, actor: str) -> JsonObject:
         """A whole message; for an incoming one this is the event 'opened'. Raises ``LocalError`` input.unknown_id."""

@@ -24,6 +24,7 @@ from exchange.core.errors import PeerError
 from exchange.core.gate import Message, Reception, admit, check_route
 from exchange.core.relay import TRANSIENT, find_repeat, is_overfull
 from exchange.core.wire import Digest, DocumentType, NodeId, parse_signed_document
+from exchange.node.clockwork import clock_fact
 from exchange.node.effects import Context, step
 from exchange.node.ledger import PendingAnswer
 from exchange.ports import OpenItem
@@ -263,6 +264,7 @@ class Receiver:
             case_id=case_id,
             in_reply_to=message.header.in_reply_to,
             deferred=reply.deferred,
+            clock=clock_fact(message.header, peer, agreement, message.decision.clause),
         )
         event = Received(
             id=core.id,

@@ -28,6 +28,7 @@ from exchange.core.gate import LANE_OF_URGENCY, make_exchange, read_header
 from exchange.core.relay import MAX_WAIT, RESEAL, RESEAL_WAIT, next_attempt
 from exchange.core.statement import ATTACHMENTS, Statement, encode_statement, parse_statement
 from exchange.core.wire import Digest, NodeId, encode_time
+from exchange.node.clockwork import clock_fact
 from exchange.node.effects import Context, step
 from exchange.node.planning import (
     Draft,
@@ -221,6 +222,7 @@ class Sender:
             agreement=agreement.digest,
             lane=core.lane,
             envelope=(sealed.document, sealed.body),
+            clock=clock_fact(sealing.header, peer, agreement, statement.clause),
         )
         await step(tx, self.queues, state, Sealed(sealed.digest, core.expires, tx.now), context)
 
@@ -322,7 +324,7 @@ class Sender:
                 for item in items:
                     ident = asked[item.digest]
                     row = tx.outgoing.get((peer, ident))
-                    context = Context(answer=answers.digest)
+                    context = Context(answer=answers.digest, accepted=answers.time)
                     if row is not None and item.code in RESEAL and row.record.digest == item.digest:
                         context.draft = await self._recover_draft(tx, row, item.code)
                     state = State(tx.window(peer), outgoing=None if row is None else row.record)

@@ -5,6 +5,7 @@ Everything follows from names, is of a training network, and is made once a proc
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
@@ -179,6 +180,33 @@ def agreement(indexes: tuple[int, ...], version: int, valid_from: int, valid_unt
             "valid_until": wire.encode_time(EPOCH + timedelta(seconds=valid_until)),
             "clauses": clauses,
             "prohibitions": [{"id": "victims", "text": {"en": "none"}, "when": {"kinds": ["victim"]}}],
+        }
+    )
+    return _sign(DocumentType.AGREEMENT, payload, *(item.authority for item in people))
+
+
+@lru_cache(maxsize=64)
+def agreement_of(indexes: tuple[int, ...], ident: str, clauses: str) -> bytes:
+    """The agreement of these focal points with clauses of a test's own, in force for a year.
+
+    ``clauses`` is a JSON object: by the id of a clause, its ``kinds`` and whatever else of it is not usual.
+    """
+    people = [person(index) for index in indexes]
+    nodes: list[str] = [item.node for item in people]
+    wanted = json.loads(clauses)
+    payload = wire.encode_json(
+        {
+            "network": NETWORK,
+            "id": ident,
+            "version": 1,
+            "supersedes": None,
+            "title": {"en": "Invented agreement"},
+            "legal_basis": [{"title": {"en": "invented"}, "article": "1", "date": "2026-01-01"}],
+            "parties": [{"node": item.node, "authority": item.fingerprint} for item in people],
+            "valid_from": wire.encode_time(EPOCH - timedelta(days=1)),
+            "valid_until": wire.encode_time(EPOCH + timedelta(days=365)),
+            "clauses": [_clause(name, changes.pop("kinds"), nodes, **changes) for name, changes in wanted.items()],
+            "prohibitions": [],
         }
     )
     return _sign(DocumentType.AGREEMENT, payload, *(item.authority for item in people))

@@ -50,6 +50,20 @@ DELETE FROM blobs WHERE h = ? AND direction = 'staged';
 -- name: add_quota
 INSERT INTO quotas (agreement, clause, sender, day, used) VALUES (?, ?, ?, ?, ?)
 ON CONFLICT (agreement, clause, sender, day) DO UPDATE SET used = excluded.used;
+-- A row that comes again keeps the time of its acceptance and what was told of it.
+-- name: put_clock
+INSERT INTO clocks (direction, peer, id, asked, answers, agreement, clause, accepted, told)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, 'waiting')
+ON CONFLICT (direction, peer, id) DO UPDATE SET agreement = excluded.agreement, clause = excluded.clause;
+-- name: put_clock_accepted
+UPDATE clocks SET accepted = ? WHERE direction = ? AND peer = ? AND id = ? AND accepted IS NULL;
+-- name: put_clock_answered
+UPDATE clocks SET told = 'answered' WHERE (direction, peer, id) IN (
+    SELECT iif(direction = 'in', 'out', 'in'), peer, answers FROM clocks
+    WHERE direction = ? AND peer = ? AND id = ? AND answers IS NOT NULL AND accepted IS NOT NULL
+);
+-- name: put_clock_told
+UPDATE clocks SET told = ? WHERE direction = ? AND peer = ? AND id = ? AND told <> 'answered';
 -- name: put_prekey
 INSERT INTO prekeys (id, use_from, use_until, open_until, destroyed) VALUES (?, ?, ?, ?, ?)
 ON CONFLICT (id) DO UPDATE SET destroyed = excluded.destroyed;
@@ -137,6 +151,15 @@ ORDER BY o.rowid LIMIT ?;
 SELECT 1 FROM blobs WHERE peer = ? AND direction = 'out' AND whole = 0 LIMIT 1;
 -- name: quotas
 SELECT clause, used FROM quotas WHERE agreement = ? AND sender = ? AND day = ?;
+-- name: clocks_open
+SELECT direction, peer, id, asked, agreement, clause, accepted, told, NULL FROM clocks
+WHERE asked IS NOT NULL AND told <> 'answered' AND accepted IS NOT NULL ORDER BY accepted, id LIMIT ?;
+-- name: clocks_of
+SELECT c.direction, c.peer, c.id, c.asked, c.agreement, c.clause, c.accepted, c.told,
+       (SELECT min(a.accepted) FROM clocks a
+        WHERE a.peer = c.peer AND a.answers = c.id AND a.direction <> c.direction)
+FROM clocks c
+WHERE c.direction = ? AND c.asked IS NOT NULL AND c.accepted IS NOT NULL AND c.id IN (SELECT value FROM json_each(?));
 -- name: prekeys
 SELECT id, use_from, use_until, open_until, destroyed FROM prekeys;
 -- name: leaves

@@ -140,6 +140,22 @@ CREATE TABLE quotas (
     PRIMARY KEY (agreement, clause, sender, day)
 ) STRICT, WITHOUT ROWID;
 
+-- What response clocks run on (protocol 8.7): a row for each message that asks for an answer, or is one.
+CREATE TABLE clocks (
+    direction TEXT NOT NULL,            -- 'in', 'out'
+    peer TEXT NOT NULL,
+    id TEXT NOT NULL,
+    asked TEXT,                         -- the urgency under which its clause wants an answer; NULL where none is due
+    answers TEXT,                       -- the message of the other direction that it answers
+    agreement TEXT NOT NULL,            -- digest of the agreement it came under
+    clause TEXT NOT NULL,               -- the clause relied on
+    accepted TEXT,                      -- time of the receiver's signed acceptance; NULL before there is one
+    told TEXT NOT NULL,                 -- the last state that the operator was told of; 'answered' ends the telling
+    PRIMARY KEY (direction, peer, id)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX clocks_open ON clocks (accepted) WHERE asked IS NOT NULL AND told <> 'answered';
+CREATE INDEX clocks_answers ON clocks (peer, answers) WHERE answers IS NOT NULL;
+
 -- Our published prekeys. The secrets are files; a destroyed one stays listed, so that 'gone' is told from 'never ours'.
 CREATE TABLE prekeys (
     id TEXT PRIMARY KEY,
