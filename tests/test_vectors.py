@@ -19,6 +19,7 @@ from exchange.core.envelope import SignedEnvelope, encode_batch, parse_batch, pa
 from exchange.core.errors import CODES, PeerError
 from exchange.core.gate import PrekeyState, Reception, admit, check_route
 from exchange.core.keys import Card, read_card
+from exchange.core.officers import OfficerList, read_officers
 from exchange.core.relay import find_repeat, handle
 from exchange.core.schemas import SchemaBook, parse_schema_book
 from exchange.core.wire import Digest, MessageId, NodeId, parse_signed_document
@@ -102,6 +103,8 @@ class Run:
             prekey=PrekeyState(self.held["prekey"]),
             used_today=self.held["used_today"],
             now=self.now,
+            officers=self._officers(read.core.officers),
+            superseded=self.held["superseded"],
         )
         agreement = check_route(envelope, reception)
         self._at("R10-19")
@@ -122,6 +125,12 @@ class Run:
     def _agreement(self) -> Agreement | None:
         data = self.held["agreement"]
         return None if data is None else read_agreement(parse_signed_document(wire.parse_base64(data)))
+
+    def _officers(self, digest: Digest | None) -> OfficerList | None:
+        """The list of that digest, if it is held here."""
+        data = self.held["officers"]
+        held = None if data is None else read_officers(parse_signed_document(wire.parse_base64(data)))
+        return held if held is not None and held.digest == digest else None
 
     def _open(self, envelope: SignedEnvelope) -> bytes | None:
         secret, _ = xwing_secret(bytes.fromhex(self.held["testonly_prekey_seed"]))
@@ -159,9 +168,11 @@ def test_every_code_of_the_gate_has_a_vector() -> None:
     """Each code that the receiver's modules can raise for an envelope is reached by a vector."""
     core = Path(__file__).parent.parent / "exchange" / "core"
     raised: set[str] = set()
-    for name in ("envelope", "gate", "relay", "agreements", "decision"):
+    for name in ("envelope", "gate", "relay", "agreements", "decision", "approvals"):
         raised |= set(
-            re.findall(r'"((?:envelope|agreement|card|key)\.[a-z_]+)"', (core / f"{name}.py").read_text("utf-8"))
+            re.findall(
+                r'"((?:envelope|agreement|officers|card|key)\.[a-z_]+)"', (core / f"{name}.py").read_text("utf-8")
+            )
         )
     document_only = {"agreement.malformed", "card.chain", "key.threshold"}  # raised when a document is installed
     covered = {code for _, code in _expectations()}

@@ -131,10 +131,12 @@ class Core:
     lane: str
     blobs: tuple[BlobRef, ...]
     kc: bytes
+    officers: Digest | None = None  # the sender's list that the approvals inside rest on
 
 
 def encode_core(core: Core) -> bytes:
     """The exact text of the core."""
+    officers = {} if core.officers is None else {"officers": core.officers}
     return wire.encode_json(
         {
             "v": 1,
@@ -158,6 +160,7 @@ def encode_core(core: Core) -> bytes:
             "lane": core.lane,
             "blobs": [{"h": blob.h, "len": blob.length} for blob in core.blobs],
             "kc": wire.encode_base64(core.kc),
+            **officers,
         }
     )
 
@@ -193,6 +196,7 @@ def parse_core(data: bytes) -> Core:
         lane=fields.choice("lane", LANES),
         blobs=tuple(_parse_blob(item) for item in fields.each("blobs", high=MAX_BLOBS)),
         kc=fields.bytes("kc", length=KEY_BYTES, max_bytes=KEY_BYTES),
+        officers=fields.digest("officers") if fields.has("officers") else None,
     )
     for part in (agreement, to, fields):
         part.done()

@@ -79,7 +79,7 @@ CODES: dict[str, Code] = {
     "key.weak": _peer("a public key is malformed or of low order", "ask the owner for a fresh key"),
     "key.unknown": _peer("the signing key is not known here", "import the signer's current card"),
     "key.expired": _peer("the signing key is not valid at this time", "import the signer's current card"),
-    "key.threshold": _peer("too few authority keys signed", "have the missing authority keys sign"),
+    "key.threshold": _peer("too few of the keys that must sign have signed", "have the missing keys sign"),
     "key.wrong_network": _peer("the document belongs to another network", "check the network name at both nodes"),
     "card.expired": _peer("the card has expired", "import the node's current card"),
     "card.chain": _peer(
@@ -93,6 +93,17 @@ CODES: dict[str, Code] = {
     "prekey.none": _peer("no live prekey of the recipient is held", "wait for contact with the recipient's node"),
     "prekey.invalid": _peer("the prekey bundle contradicts itself", _ASK_PEER),
     "prekey.stale": _peer("the prekey bundle is older than the one held", _ASK_PEER),
+    # officers: the lists of officers (protocol 4.5)
+    "officers.unknown": _peer("the sender's list of officers is not known here", "nothing; its node sends the list"),
+    "officers.superseded": _peer(
+        "the approvals rest on a list of officers that a later one replaced",
+        "the sender's node seals it again by itself",
+    ),
+    "officers.invalid": _peer("the list of officers contradicts itself", _CORRECT),
+    "officers.stale": _peer("a later list of officers is held", "raise the serial, or install the newest list"),
+    "officers.conflict": _peer(
+        "another list of officers with the same serial is held", "raise the serial; compare both lists"
+    ),
     # schema: the agreed message schemas (protocol 6)
     "schema.unknown": _peer("the schema is not known here", "exchange schema list shows what is"),
     "schema.digest": _peer(

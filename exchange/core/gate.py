@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any, Final, cast
 
 from exchange.core import wire
 from exchange.core.agreements import Approvals
+from exchange.core.approvals import verify_approvals
 from exchange.core.decision import Decision, Exchange, decide
 from exchange.core.envelope import BlobRef, Core, SignedEnvelope, check_times, open_body
 from exchange.core.errors import PeerError
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from exchange.core.agreements import Agreement
+    from exchange.core.officers import OfficerList
     from exchange.core.schemas import SchemaBook
 
 NO_APPROVALS: Final = Approvals(0, 0)
@@ -56,6 +58,8 @@ class Reception:
     prekey: PrekeyState
     used_today: Mapping[str, int]
     now: datetime
+    officers: OfficerList | None = None  # the list of the sender that the core names
+    superseded: bool = False  # a later list of the sender is held
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,7 +121,7 @@ class Message:
 
 
 def check_route(envelope: SignedEnvelope, reception: Reception) -> Agreement:
-    """Steps R7 to R9: times, agreement, prekey. Returns the agreement that serves.
+    """Steps R7 to R9: times, agreement, officer list, prekey. Returns the agreement that serves.
 
     Raises ``PeerError`` with the code of the step.
     """
@@ -133,6 +137,12 @@ def check_route(envelope: SignedEnvelope, reception: Reception) -> Agreement:
         raise PeerError("agreement.not_party", "R8")
     if not agreement.is_in_force(core.created):
         raise PeerError("agreement.not_in_force", "R8")
+    if core.officers is not None:
+        # Before anything is opened: what is unknown here will be told, and nothing is ever opened twice.
+        if reception.officers is None or reception.officers.node != core.sender:
+            raise PeerError("officers.unknown", "R8")
+        if reception.superseded:
+            raise PeerError("officers.superseded", "R8")
     if reception.prekey is PrekeyState.UNKNOWN:
         raise PeerError("envelope.prekey_unknown", "R9")
     if reception.prekey is PrekeyState.GONE:
@@ -306,13 +316,12 @@ def admit(envelope: SignedEnvelope, cek: bytes | None, agreement: Agreement, rec
     statement = parse_statement(open_body(envelope, cek))
     header = read_header(statement.header(), reception.book)
     _check_inner(core, statement, header)
-    if statement.approvals:
-        # No officer list is known to this version, so no officer is listed (R16 fails closed).
-        raise PeerError("envelope.approval", "R16")
+    listed = None if core.officers is None else reception.officers
+    approved = verify_approvals(statement.approvals, listed, statement.root, core.created)
     content, attachments, withheld = _read_parts(statement, header, reception.book)
     _check_blobs(core, attachments)
     present = tuple(name for name in header.parts if name not in dict(withheld))
-    exchange = make_exchange(header, core.recipient, core.created, content, withheld, present, core.blobs)
+    exchange = make_exchange(header, core.recipient, core.created, content, withheld, present, core.blobs, approved)
     decision = decide(agreement, exchange, reception.used_today, statement.clause)
     if not decision.allowed:
         raise decision.refuse()

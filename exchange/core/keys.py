@@ -65,12 +65,14 @@ class Use(StrEnum):
     ENVELOPE = "envelope"  # Ed25519: envelopes, answers, voids, requests
     BUNDLE = "bundle"  # hybrid: prekey bundles, suspensions
     LOG = "log"  # Ed25519 and ML-DSA-44: checkpoints of the audit log
+    PERSONNEL = "personnel"  # hybrid, never at the node: the list of officers
 
 
 _ALG_OF_USE: Final = {
     Use.ENVELOPE: frozenset({Alg.ED25519}),
     Use.BUNDLE: frozenset({Alg.HYBRID}),
     Use.LOG: frozenset({Alg.ED25519, Alg.MLDSA44}),
+    Use.PERSONNEL: frozenset({Alg.HYBRID}),
 }
 
 
@@ -117,7 +119,8 @@ def public_key(alg: Alg, raw: bytes, where: str = "key") -> PublicKey:
     return PublicKey(KeyId(hashlib.sha256(alg.encode() + b"\0" + raw).hexdigest()), alg, raw)
 
 
-def _parse_public_key(fields: Fields, algs: frozenset[Alg]) -> PublicKey:
+def parse_public_key(fields: Fields, algs: frozenset[Alg]) -> PublicKey:
+    """The members ``id``, ``alg`` and ``pk`` of an object. Raises key.weak where they do not belong together."""
     alg = Alg(fields.choice("alg", tuple(algs)))
     key = public_key(alg, fields.bytes("pk", max_bytes=2048), fields.where)
     if fields.text("id", max_chars=64, pattern=wire.HEX_256) != key.id:
@@ -159,7 +162,7 @@ def parse_authority(fields: Fields) -> Authority:
     """Read ``{threshold, keys[]}``; keys are hybrid and different."""
     keys: list[PublicKey] = []
     for item in fields.each("keys", low=1, high=MAX_AUTHORITY_KEYS):
-        keys.append(_parse_public_key(item, frozenset({Alg.HYBRID})))
+        keys.append(parse_public_key(item, frozenset({Alg.HYBRID})))
         item.done()
     threshold = fields.integer("threshold", low=1, high=len(keys))
     fields.done()
@@ -212,6 +215,7 @@ class Card:
     duty_desk: str
     digest: Digest = Digest("")
     lineage: tuple[Digest, ...] = ()
+    personnel_threshold: int | None = None
 
     def signing_key(self, key_id: str, use: Use, moment: datetime) -> PublicKey:
         """The key of that id and use, valid at ``moment``. Raises key.unknown or key.expired."""
@@ -226,9 +230,18 @@ class Card:
         """All keys of that use, whatever their dates."""
         return tuple(held.key for held in self.keys if held.use is use)
 
+    def personnel(self, *moments: datetime) -> Authority | None:
+        """Who may sign the list of officers: the keys for it that are valid at all ``moments``; None without any."""
+        if self.personnel_threshold is None:
+            return None
+        named = [held for held in self.keys if held.use is Use.PERSONNEL]
+        valid = tuple(held.key for held in named if all(held.is_valid(moment) for moment in moments))
+        return Authority(self.personnel_threshold, valid)
+
 
 def encode_card(card: Card) -> bytes:
     """The payload of a card, ready to be signed; ``digest`` and ``lineage`` follow from it and are not in it."""
+    personnel = {} if card.personnel_threshold is None else {"personnel_threshold": card.personnel_threshold}
     return wire.encode_json(
         {
             "network": card.network,
@@ -249,6 +262,7 @@ def encode_card(card: Card) -> bytes:
                 }
                 for held in card.keys
             ],
+            **personnel,
             "log_origin": card.log_origin,
             "tls_pins": list(card.tls_pins),
             "endpoints": list(card.endpoints),
@@ -261,7 +275,7 @@ def encode_card(card: Card) -> bytes:
 
 def _parse_node_key(fields: Fields) -> NodeKey:
     use = Use(fields.choice("use", tuple(Use)))
-    key = _parse_public_key(fields, _ALG_OF_USE[use])
+    key = parse_public_key(fields, _ALG_OF_USE[use])
     held = NodeKey(key, use, fields.time("valid_from"), fields.time("valid_until"))
     fields.done()
     return held
@@ -288,10 +302,16 @@ def read_card(document: UnverifiedDocument) -> Card:
         accepts=fields.texts("accepts", low=1, high=128, max_chars=96),
         duty_desk=fields.text("duty_desk", max_chars=512),
         digest=document.digest(),
+        personnel_threshold=(
+            fields.integer("personnel_threshold", low=1) if fields.has("personnel_threshold") else None
+        ),
     )
     fields.done()
     if len({held.key.id for held in card.keys}) != len(card.keys):
         raise PeerError("wire.bad_value", "card.keys")  # one key with two uses or two dates would speak for either
+    personnel = len(card.keys_for(Use.PERSONNEL))
+    if (card.personnel_threshold is None) is not (personnel == 0) or (card.personnel_threshold or 0) > personnel:
+        raise PeerError("wire.bad_value", "card.personnel_threshold")
     if not card.node.startswith(f"{card.country.lower()}-"):
         raise PeerError("wire.bad_value", "card.country")
     if (card.previous is None) is not (card.version == 1):
@@ -391,7 +411,7 @@ def encode_prekeys(
 
 def _parse_prekey(fields: Fields) -> Prekey:
     entry = Prekey(
-        key=_parse_public_key(fields, frozenset({Alg.XWING})),
+        key=parse_public_key(fields, frozenset({Alg.XWING})),
         kind=PrekeyClass(fields.choice("class", tuple(PrekeyClass))),
         use_from=fields.time("use_from"),
         use_until=fields.time("use_until"),

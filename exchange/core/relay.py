@@ -71,6 +71,7 @@ TRANSIENT: Final = frozenset(
     {
         "key.unknown",
         "agreement.unknown",
+        "officers.unknown",
         "envelope.not_yet_valid",
         "relay.held",
         "relay.busy",
@@ -78,7 +79,7 @@ TRANSIENT: Final = frozenset(
         "relay.disk",
     }
 )
-RESEAL: Final = frozenset({"envelope.expired", "envelope.prekey_gone"})
+RESEAL: Final = frozenset({"envelope.expired", "envelope.prekey_gone", "officers.superseded"})
 
 
 # -- questions the caller asks before it makes an event --------------------------------------------

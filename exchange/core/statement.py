@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 SALT_BYTES: Final = 16  # 128 bits hide a part that could otherwise be guessed
 MAX_PARTS: Final = 16
-MAX_APPROVALS: Final = 8
+MAX_APPROVALS: Final = 9  # as many as a clause may ask for, and the proposer's
 MAX_STATEMENT_BYTES: Final = 1_048_575  # with its padding mark it fills exactly 1 MiB; more is evidence
 HEADER: Final = "header"
 ATTACHMENTS: Final = "attachments"

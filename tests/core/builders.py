@@ -24,6 +24,7 @@ from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 from cryptography.hazmat.primitives.hpke import AEAD, KDF, KEM, MLKEM768X25519PrivateKey, Suite
 
 from exchange.core import wire
+from exchange.core.approvals import Approval, encode_approval
 from exchange.core.envelope import (
     AgreementRef,
     BlobRef,
@@ -52,6 +53,7 @@ from exchange.core.keys import (
     verify_card,
     verify_prekeys,
 )
+from exchange.core.officers import Officer, OfficerList, Role, encode_officers
 from exchange.core.signatures import Ed25519Secret
 from exchange.core.statement import SALT_BYTES, Statement, compose_statement
 from exchange.core.wire import (
@@ -215,6 +217,7 @@ class TestOnlyNode:
     log: tuple[TestOnlyKey, TestOnlyKey]
     prekey: TestOnlyPrekey
     card: Card
+    personnel: tuple[TestOnlyKey, ...]
 
     @property
     def id(self) -> NodeId:
@@ -248,7 +251,12 @@ def testonly_node(node: NodeId = KH, authority_keys: int = 3, threshold: int = 2
     authority = tuple(testonly_hybrid(entropy) for _ in range(authority_keys))
     envelope, bundle = testonly_ed25519(entropy), testonly_hybrid(entropy)
     log = (testonly_ed25519(entropy), testonly_mldsa44(entropy))
-    uses = ((envelope, Use.ENVELOPE), (bundle, Use.BUNDLE), (log[0], Use.LOG), (log[1], Use.LOG))
+    apart = TestOnlyEntropy(f"personnel {node}")
+    personnel = tuple(testonly_hybrid(apart) for _ in range(3))
+    uses = (
+        *((envelope, Use.ENVELOPE), (bundle, Use.BUNDLE), (log[0], Use.LOG), (log[1], Use.LOG)),
+        *((key, Use.PERSONNEL) for key in personnel),
+    )
     draft = Card(
         network=NETWORK,
         node=node,
@@ -266,10 +274,54 @@ def testonly_node(node: NodeId = KH, authority_keys: int = 3, threshold: int = 2
         reach="open",
         accepts=(DocumentType.ENVELOPE, "case-referral/v1"),
         duty_desk="+855 23 000 000, day and night",
+        personnel_threshold=2,
     )
     document = testonly_sign(DocumentType.CARD, encode_card(draft), *authority)
     card = verify_card(document, NETWORK, NOW, None)
-    return TestOnlyNode(authority, envelope, bundle, log, testonly_prekey(entropy), card)
+    return TestOnlyNode(authority, envelope, bundle, log, testonly_prekey(entropy), card, personnel)
+
+
+# -- officers --------------------------------------------------------------------------------------
+
+
+def testonly_officer(name: str) -> TestOnlyKey:
+    """The personal key that follows from a name."""
+    return testonly_ed25519(TestOnlyEntropy(f"officer {name}"))
+
+
+def listed(name: str, *roles: Role) -> Officer:
+    """An entry of a list: that officer in these roles, for a year."""
+    return Officer(testonly_officer(name).public, frozenset(roles), NOW - 30 * DAY, NOW + 335 * DAY)
+
+
+OFFICERS: Final = (
+    listed("sok", Role.OFFICER),
+    listed("dara", Role.OFFICER),
+    listed("vanna", Role.OFFICER, Role.SUPERVISOR),
+    listed("admin", Role.OPERATOR),
+)
+
+
+def officers_document(
+    node: TestOnlyNode,
+    *officers: Officer,
+    serial: int = 1,
+    issued: datetime = NOW - DAY,
+    signers: Sequence[TestOnlyKey] | None = None,
+) -> UnverifiedDocument:
+    """A list of a node's officers under two of its personnel keys, or under ``signers``."""
+    draft = OfficerList(NETWORK, node.id, serial, issued, officers or OFFICERS)
+    return testonly_sign(
+        DocumentType.OFFICERS, encode_officers(draft), *(node.personnel[:2] if signers is None else signers)
+    )
+
+
+def approval(name: str, root: Digest, role: str = "officer", **changes: Any) -> str:  # noqa: ANN401 - members of Approval
+    """What the officer of that name signs now, for a week, as the text that a statement carries."""
+    key = testonly_officer(name)
+    given = Approval(NETWORK, root, key.public.id, role, NOW, NOW + 7 * DAY)
+    payload = encode_approval(replace(given, **changes))
+    return wire.encode_signed_document(testonly_sign(DocumentType.APPROVAL, payload, key)).decode()
 
 
 def successor_of(card: Card) -> Card:

@@ -150,7 +150,7 @@ PART = {"salt": wire.encode_base64(SALT), "json": "{}"}
         (("parts", 1), {"digest": "0" * 64, "clause": "4", **PART}, "wire.unknown_member", "statement.parts[1]"),
         (("approvals",), ABSENT, "wire.missing", "statement.approvals"),
         (("approvals",), ["a"] * 2, "wire.bad_value", "statement.approvals"),
-        (("approvals",), [str(n) for n in range(9)], "wire.bad_value", "statement.approvals"),
+        (("approvals",), [str(n) for n in range(10)], "wire.bad_value", "statement.approvals"),
         (("approvals",), ["x" * 16_385], "wire.bad_value", "statement.approvals"),
         (("more",), 1, "wire.unknown_member", "statement"),
         (("more",), [[[[[[]]]]]], "wire.too_deep", "at most 6 levels"),

@@ -18,6 +18,7 @@ from exchange.core.answers import (
     verify_request,
     verify_void,
 )
+from exchange.core.approvals import read_approval
 from exchange.core.audit import encode_leaf, parse_leaf
 from exchange.core.checkpoint import (
     encode_log_keys,
@@ -40,6 +41,7 @@ from exchange.core.envelope import (
 from exchange.core.keys import encode_card, read_card, verify_card, verify_prekeys
 from exchange.core.merkle import parse_hash
 from exchange.core.narrowing import parse_narrowing
+from exchange.core.officers import encode_officers, read_officers
 from exchange.core.statement import encode_statement, parse_statement
 from exchange.core.tiles import parse_bundle
 from exchange.core.wire import Digest, DocumentType, MessageId, UnverifiedDocument
@@ -141,6 +143,17 @@ JSON_PARSERS: Final = (
         "prekeys",
         lambda data: verify_prekeys(signed(DocumentType.PREKEYS, data), NODE.card, NOW, 1),
         (NODE.prekeys_document().payload,),
+    ),
+    Parser(
+        "officers",
+        lambda data: read_officers(unsigned(DocumentType.OFFICERS, data)),
+        (builders.officers_document(NODE).payload,),
+        encode_officers,
+    ),
+    Parser(
+        "approval",
+        lambda data: read_approval(data.decode("utf-8", "replace"))[1],
+        (builders.approval("sok", builders.sample_statement().root).encode(),),
     ),
     Parser(
         "answers",

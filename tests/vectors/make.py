@@ -107,6 +107,7 @@ def _agreement(**changes: Any) -> UnverifiedDocument:  # noqa: ANN401
 
 
 AGREEMENT: Final = _agreement()
+OFFICERS: Final = builders.officers_document(builders.testonly_node(KH))
 
 
 @dataclass
@@ -257,6 +258,10 @@ def _routing(book: SchemaBook) -> Iterator[Vector]:
     yield "agreement-other-version", "agreement.digest", "R8", _core(ok, agreement=other), {}
     yield "agreement-of-others", "agreement.not_party", "R8", *_of_others(ok)
     yield "agreement-over", "agreement.not_in_force", "R8", *_over(ok)
+    resting = _core(ok, officers=OFFICERS.digest())
+    yield "officers-unknown", "officers.unknown", "R8", resting, {"officers": None}
+    yield "officers-of-another", "officers.unknown", "R8", *_of_another(ok)
+    yield "officers-superseded", "officers.superseded", "R8", resting, {"superseded": True}
     yield "prekey-unknown", "envelope.prekey_unknown", "R9", ok, {"prekey": "unknown"}
     yield "prekey-gone", "envelope.prekey_gone", "R9", ok, {"prekey": "gone"}
 
@@ -312,7 +317,7 @@ def _opening(book: SchemaBook) -> Iterator[Vector]:
     yield "inner-agreement", "envelope.inner", "R15", _statement(ok, agreement=Digest("0" * 64)), {}
     yield "inner-lane", "envelope.inner", "R15", _core(ok, lane="bulk"), {}
     yield "inner-blobs", "envelope.inner", "R15", _core(ok, blobs=(BlobRef(Digest("0" * 64), 10),)), {}
-    yield "approval-unlisted", "envelope.approval", "R16", _statement(ok, approvals=("approval",)), {}
+    yield from _approving(ok)
     unknown = parts(book, schema="acknowledgement/v9")
     yield "schema-unknown", "schema.unknown", "R17", unknown, {}
     yield "schema-digest", "schema.digest", "R17", parts(book, schema_digest="0" * 64), {}
@@ -337,6 +342,49 @@ def _opening(book: SchemaBook) -> Iterator[Vector]:
     yield "withheld", "agreement.withheld", "R19", _with(ok, statement=ok.statement.withhold(last, "art-1")), {}
 
 
+def _approving(ok: Parts) -> Iterator[Vector]:
+    """R16: every way in which approvals are not those of listed people over this statement."""
+    root = ok.statement.root
+    proposed = builders.approval("sok", root, "proposer")
+    yield "approvals-without-list", "envelope.approval", "R16", _statement(ok, approvals=(proposed,)), {}
+    yield "list-without-approvals", "envelope.approval", "R16", _core(ok, officers=OFFICERS.digest()), {}
+    week = NOW + 7 * DAY
+    bad = {
+        "approval-no-document": "approval",
+        "approval-unlisted": builders.approval("bopha", root),
+        "approval-by-another-key": builders.approval(
+            "vanna", root, officer=builders.testonly_officer("dara").public.id
+        ),
+        "approval-before-its-officer": builders.approval("dara", root, time=NOW - 40 * DAY),
+        "approval-of-another-network": builders.approval("dara", root, network=wire.NetworkId("mekong")),
+        "approval-of-another-root": builders.approval("dara", Digest("0" * 64)),
+        "approval-role-not-held": builders.approval("dara", root, "supervisor"),
+        "approval-by-operator": builders.approval("admin", root),
+        "approval-over": builders.approval("dara", root, until=NOW),
+        "approval-from-the-future": builders.approval("dara", root, time=NOW + DAY, until=week),
+        "approval-by-the-proposer": builders.approval("sok", root),
+        "approval-twice-proposed": builders.approval("dara", root, "proposer"),
+    }
+    for name, text in bad.items():
+        yield name, "envelope.approval", "R16", _approved(ok, proposed, text), {}
+    alone = builders.approval("dara", root)
+    yield "approval-without-proposer", "envelope.approval", "R16", _approved(ok, alone), {}
+    operator = builders.approval("admin", root, "proposer")
+    yield "proposed-by-operator", "envelope.approval", "R16", _approved(ok, operator, alone), {}
+
+
+def _approved(made: Parts, *approvals: str) -> Parts:
+    """The same with approvals, under the list that they rest on."""
+    return _core(_statement(made, approvals=approvals), officers=OFFICERS.digest())
+
+
+def _of_another(made: Parts) -> tuple[Parts, dict[str, Any]]:
+    """A list that is known here, and is not the sender's."""
+    thai = builders.officers_document(builders.testonly_node(TH))
+    held = {"officers": wire.encode_base64(wire.encode_signed_document(thai))}
+    return _core(made, officers=thai.digest()), held
+
+
 def _judging(book: SchemaBook) -> Iterator[Vector]:
     """R19, under agreements that say more."""
     never = [{"id": "never", "text": {"en": "No receipts."}, "when": {"kinds": ["acknowledgement"]}}]
@@ -359,6 +407,21 @@ def _judging(book: SchemaBook) -> Iterator[Vector]:
     safe = [_clause(requires=REQUIRES | {"child_safeguards": True})]
     yield "safeguards-missing", "agreement.child_safeguards", "R19", *_under(parts(book, named), clauses=safe)
     yield "assurances-given", "accepted", "R20", *_under(parts(book, assurances=stated), clauses=[both])
+    two = {"approvals": {"count": 2, "supervisors": 1}}
+    made, held = _under(parts(book), clauses=[_clause(requires=REQUIRES | two)])
+    root = made.statement.root
+    proposer, dara = builders.approval("sok", root, "proposer"), builders.approval("dara", root)
+    vanna = {role: builders.approval("vanna", root, role) for role in ("officer", "supervisor")}
+    yield "approved-by-nobody-else", "envelope.approval", "R19", _approved(made, proposer), held
+    yield (
+        "approved-without-supervisor",
+        "envelope.approval",
+        "R19",
+        _approved(made, proposer, dara, vanna["officer"]),
+        held,
+    )
+    yield "approved-too-seldom", "envelope.approval", "R19", _approved(made, proposer, vanna["supervisor"]), held
+    yield "approved", "accepted", "R20", _approved(made, proposer, dara, vanna["supervisor"]), held
     narrow = {"content": {"required": ["own_case"]}}
     yield "content-narrowed", "agreement.content", "R19", *_under(parts(book), clauses=[_clause(**narrow)])
     small = {"blobs": {"max_count": 1, "max_bytes": 65_576}}
@@ -401,6 +464,8 @@ def receiver() -> dict[str, Any]:
         "now": wire.encode_time(NOW),
         "card": wire.encode_base64(wire.encode_signed_document(card_document)),
         "agreement": wire.encode_base64(wire.encode_signed_document(AGREEMENT)),
+        "officers": wire.encode_base64(wire.encode_signed_document(OFFICERS)),
+        "superseded": False,
         "rival": False,
         "blocked": False,
         "testonly_prekey_seed": SEED.hex(),
