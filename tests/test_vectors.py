@@ -15,9 +15,10 @@ from exchange.adapters.keyring import SUITE, xwing_secret
 from exchange.core import wire
 from exchange.core.agreements import read_agreement
 from exchange.core.delivery import Answer, Incoming, Received, State, Status, Window
+from exchange.core.duties import Duty, Subject, check_duty, is_duty
 from exchange.core.envelope import SignedEnvelope, encode_batch, parse_batch, parse_envelope, verify_envelope
 from exchange.core.errors import CODES, PeerError
-from exchange.core.gate import PrekeyState, Reception, admit, check_route
+from exchange.core.gate import Opened, PrekeyState, Reception, check_route, permit, read_message
 from exchange.core.keys import Card, read_card
 from exchange.core.officers import OfficerList, read_officers
 from exchange.core.relay import find_repeat, handle
@@ -71,6 +72,8 @@ class Run:
             return {"R3-5": "R5", "R18": "R18"}.get(self.steps[-1], self.steps[-1])
         # Of the steps that open and read, these do not name themselves; their codes and places differ.
         area = self.error.code.partition(".")[0]
+        if area == "duty" or self.error.code == "envelope.reference":
+            return "R19" if self.error.code == "duty.binding" else "R18"
         if area == "schema":
             return "R14" if re.match(r"header/(?!parts)", self.error.where) else "R17"
         return "R19" if area == "agreement" or self.error.clause is not None else "R14"
@@ -108,7 +111,8 @@ class Run:
         )
         agreement = check_route(envelope, reception)
         self._at("R10-19")
-        message = admit(envelope, self._open(envelope), agreement, reception)
+        opened = read_message(envelope, self._open(envelope), reception)
+        message = permit(opened, agreement, reception, self._duty(opened, agreement))
         self._at("R18")
         absent = tuple(MessageId(i) for i in message.header.references if i not in self.held["known"])
         event = Received(read.core.id, 1, read.core.seq, read.digest, self.now, absent=absent)
@@ -131,6 +135,16 @@ class Run:
         data = self.held["officers"]
         held = None if data is None else read_officers(parse_signed_document(wire.parse_base64(data)))
         return held if held is not None and held.digest == digest else None
+
+    def _duty(self, opened: Opened, agreement: Agreement) -> Duty | None:
+        if not is_duty(opened.header.kind):
+            return None
+        subject, request = (self._subject(self.held[name], agreement) for name in ("subject", "request"))
+        return check_duty(opened.header.claim, subject, crossed=self.held["crossed"], request=request)
+
+    @staticmethod
+    def _subject(held: dict[str, Any] | None, agreement: Agreement) -> Subject | None:
+        return None if held is None else Subject(agreement.digest, held["clause"], held["duty"], held["about"])
 
     def _open(self, envelope: SignedEnvelope) -> bytes | None:
         secret, _ = xwing_secret(bytes.fromhex(self.held["testonly_prekey_seed"]))

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from exchange.core.agreements import Agreement, Clause, Prohibition
+    from exchange.core.duties import Duty
     from exchange.core.wire import AgreementId, JsonValue, NodeId
 
 
@@ -62,6 +63,7 @@ class Exchange:
     child: bool = False
     approvals: int = 0
     supervisors: int = 0
+    duty: Duty | None = None  # what it passes under where it is a duty message (protocol 8.6)
 
 
 class Need(NamedTuple):
@@ -148,6 +150,16 @@ def _matches(rule: Prohibition, exchange: Exchange) -> bool:
     return rule.content is None or rule.content.first_problem(exchange.content) is None
 
 
+def _decide_duty(agreement: Agreement, exchange: Exchange, duty: Duty, only_clause: str | None) -> Decision:
+    """A duty message needs no permit and heeds no prohibition: it passes under what its subject passed under."""
+    rule = agreement.clause(duty.clause)
+    if agreement.digest != duty.agreement or rule is None or only_clause not in {None, duty.clause}:
+        return _no(agreement, -1, Need("duty.binding", "the agreement and clause of the message it is about"))
+    if exchange.withheld or exchange.blob_count:
+        return _no(agreement, 0, Need("duty.form", "nothing withheld, no evidence"), rule=rule)
+    return Decision(True, agreement.id, agreement.version, rule.id, text=rule.text)  # noqa: FBT003
+
+
 def decide(
     agreement: Agreement, exchange: Exchange, used_today: Mapping[str, int], only_clause: str | None = None
 ) -> Decision:
@@ -158,9 +170,18 @@ def decide(
     """
     if not agreement.names(exchange.sender, exchange.recipient):
         return _no(agreement, -3, Need("agreement.not_party", ""))
+    if exchange.duty is not None:
+        return _decide_duty(agreement, exchange, exchange.duty, only_clause)
     if not agreement.is_in_force(exchange.created):
         since, until = wire.encode_time(agreement.valid_from), wire.encode_time(agreement.valid_until)
         return _no(agreement, -2, Need("agreement.not_in_force", f"in force from {since} until {until}"))
+    return _decide_by_rules(agreement, exchange, used_today, only_clause)
+
+
+def _decide_by_rules(
+    agreement: Agreement, exchange: Exchange, used_today: Mapping[str, int], only_clause: str | None
+) -> Decision:
+    """Prohibitions and clauses of an agreement in force for the pair."""
     broken = [rule for rule in agreement.prohibitions if _matches(rule, exchange)]
     nearest, reach = None, 0
     for clause in agreement.clauses_for(exchange.kind):

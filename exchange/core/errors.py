@@ -246,6 +246,14 @@ CODES: dict[str, Code] = {
     "agreement.content": _peer("the clause narrows the content and this does not fit", "read the clause named"),
     "agreement.withheld": _peer("a part is withheld without a clause that says so", _ASK_PEER),
     "agreement.blobs": _peer("the attachments are more or larger than the clause carries", "attach less"),
+    # duty: recalls, corrections, receipts of deletion, onward use (protocol 8.6)
+    "duty.form": _peer("a duty must be about exactly one earlier message, without evidence", _CORRECT),
+    "duty.side": _peer(
+        "this duty belongs to the other side of that message", "only its originator recalls, corrects or decides"
+    ),
+    "duty.subject": _peer("a duty cannot be about a duty", "name the message that it is about"),
+    "duty.request": _peer("the message replied to does not ask for this duty", "reply to the request itself"),
+    "duty.binding": _peer("the agreement or clause is not that of the message the duty is about", _ASK_PEER),
     # relay: delivery, transient unless said otherwise (protocol 7)
     "relay.held": _peer("the message waits for one that it refers to", "nothing; it is retried"),
     "relay.busy": _peer("the node is busy", "nothing; it is retried"),

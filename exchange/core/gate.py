@@ -9,13 +9,15 @@ Rules:
    final and signed, save the transient ones.
 3. What the envelope says outside, the statement must say inside: network, id, parties, agreement, evidence.
 4. The clause is the one the statement relies on, judged by the same ``decide`` as at the sender.
+5. What a statement is about is known once it is read, so reading (R10 to R17) and permitting (R19) are two steps:
+   between them the caller looks up what a duty message is about (``core.duties``).
 
 What it does not do: look anything up. The caller passes what it holds as ``Reception``.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 from typing import TYPE_CHECKING, Any, Final, cast
 
@@ -23,6 +25,7 @@ from exchange.core import wire
 from exchange.core.agreements import Approvals
 from exchange.core.approvals import verify_approvals
 from exchange.core.decision import Decision, Exchange, decide
+from exchange.core.duties import Claim
 from exchange.core.envelope import BlobRef, Core, SignedEnvelope, check_times, open_body
 from exchange.core.errors import PeerError
 from exchange.core.statement import ATTACHMENTS, Statement, parse_statement
@@ -33,6 +36,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from exchange.core.agreements import Agreement
+    from exchange.core.duties import Duty
     from exchange.core.officers import OfficerList
     from exchange.core.schemas import SchemaBook
 
@@ -101,6 +105,25 @@ class Header:
         reply = () if self.in_reply_to is None else (self.in_reply_to,)
         return tuple(dict.fromkeys((*reply, *self.refers_to)))
 
+    @property
+    def claim(self) -> Claim:
+        """What a duty message says of itself."""
+        return Claim(self.kind, self.refers_to, self.in_reply_to, self.attachments)
+
+
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """A statement that was read and holds together (R10 to R17); whether it may pass is still to be judged."""
+
+    core: Core
+    statement: Statement
+    header: Header
+    content: JsonObject
+    attachments: tuple[JsonObject, ...]
+    withheld: tuple[tuple[str, str], ...]
+    approved: Approvals
+    digest: Digest
+
 
 @dataclass(frozen=True, slots=True)
 class Message:
@@ -113,6 +136,7 @@ class Message:
     attachments: tuple[JsonObject, ...]
     decision: Decision
     digest: Digest
+    duty: Duty | None = None
 
     @property
     def commitment(self) -> Digest:
@@ -135,8 +159,8 @@ def check_route(envelope: SignedEnvelope, reception: Reception) -> Agreement:
         raise PeerError("agreement.digest", "R8")
     if not agreement.names(core.sender, core.recipient):
         raise PeerError("agreement.not_party", "R8")
-    if not agreement.is_in_force(core.created):
-        raise PeerError("agreement.not_in_force", "R8")
+    if core.created < agreement.valid_from:
+        raise PeerError("agreement.not_in_force", "R8")  # whether it is over is asked in R19: a duty still passes
     if core.officers is not None:
         # Before anything is opened: what is unknown here will be told, and nothing is ever opened twice.
         if reception.officers is None or reception.officers.node != core.sender:
@@ -304,11 +328,10 @@ def _check_blobs(core: Core, attachments: tuple[JsonObject, ...]) -> None:
         raise PeerError("envelope.inner", "R15 blobs")
 
 
-def admit(envelope: SignedEnvelope, cek: bytes | None, agreement: Agreement, reception: Reception) -> Message:
-    """Steps R10 to R19 (R18, references, needs the store and is core.relay's).
+def read_message(envelope: SignedEnvelope, cek: bytes | None, reception: Reception) -> Opened:
+    """Steps R10 to R17. ``cek`` is the content key that the key holder opened, None where it could not.
 
-    ``cek`` is the content key that the key holder opened, None where it could not; ``agreement`` what
-    ``check_route`` returned. Raises ``PeerError``.
+    Raises ``PeerError``.
     """
     if cek is None:
         raise PeerError("envelope.open", "R10")
@@ -320,9 +343,22 @@ def admit(envelope: SignedEnvelope, cek: bytes | None, agreement: Agreement, rec
     approved = verify_approvals(statement.approvals, listed, statement.root, core.created)
     content, attachments, withheld = _read_parts(statement, header, reception.book)
     _check_blobs(core, attachments)
+    return Opened(core, statement, header, content, attachments, withheld, approved, envelope.digest)
+
+
+def permit(opened: Opened, agreement: Agreement, reception: Reception, duty: Duty | None) -> Message:
+    """Step R19 (R18, references, needs the store and is core.relay's). ``agreement`` is what ``check_route`` returned.
+
+    ``duty`` is what the caller found for a duty message, None for every other. Raises ``PeerError``.
+    """
+    core, header, withheld = opened.core, opened.header, opened.withheld
     present = tuple(name for name in header.parts if name not in dict(withheld))
-    exchange = make_exchange(header, core.recipient, core.created, content, withheld, present, core.blobs, approved)
-    decision = decide(agreement, exchange, reception.used_today, statement.clause)
+    exchange = make_exchange(
+        header, core.recipient, core.created, opened.content, withheld, present, core.blobs, opened.approved
+    )
+    if duty is not None:
+        exchange = replace(exchange, duty=duty)
+    decision = decide(agreement, exchange, reception.used_today, opened.statement.clause)
     if not decision.allowed:
         raise decision.refuse()
-    return Message(core, statement, header, content, attachments, decision, envelope.digest)
+    return Message(core, opened.statement, header, opened.content, opened.attachments, decision, opened.digest, duty)

@@ -58,7 +58,7 @@ def find_breaches(kind: str, parts: Mapping[str, JsonValue | None], attachments:
     main = cast("Part", parts["main"])
     identity = cast("Part", parts.get("identity") or {})
     files = cast("list[Part] | None", parts.get("attachments"))
-    entities: list[Part] = main["entities"]
+    entities: list[Part] = main.get("entities", [])  # a duty message (protocol 8.6) speaks of nobody
     types = {entity["id"]: entity["type"] for entity in entities}
     if len(types) != len(entities):
         yield from _ids_unique(entities)
@@ -85,11 +85,11 @@ def _ids_unique(entities: list[Part]) -> Iterator[Breach]:
 
 
 def _ids_resolve(main: Part, types: Part) -> Iterator[Breach]:
-    for index, link in enumerate(main["links"]):
+    for index, link in enumerate(main.get("links", [])):
         for end in ("from", "to"):
             if link[end] not in types:
                 yield Breach("main", f"/links/{index}/{end}", "ids-resolve")
-    for index, entity in enumerate(main["entities"]):
+    for index, entity in enumerate(main.get("entities", [])):
         if entity.get("was_derived_from", entity["id"]) not in types:
             yield Breach("main", f"/entities/{index}/was_derived_from", "ids-resolve")
     yield from _abouts(main.get("questions", []), types, "main", "/questions")

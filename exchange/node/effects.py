@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from exchange.core.audit import ReservedLeaf
     from exchange.core.delivery import Effect, Incoming, Outgoing
     from exchange.core.delivery import Event as RelayEvent
+    from exchange.core.duties import Duty
     from exchange.core.wire import Digest, MessageId, NodeId
     from exchange.node.clockwork import ClockFact
     from exchange.node.queues import Queues
@@ -57,6 +58,8 @@ class Context:
     case_id: str | None = None
     in_reply_to: MessageId | None = None
     agreement: Digest | None = None
+    relied: str | None = None
+    duty: Duty | None = None
     lane: str = "normal"
     envelope: tuple[bytes, bytes] | None = None
     draft: bytes | None = None
@@ -199,10 +202,12 @@ async def _send_void(tx: Transaction, queues: Queues, peer: Any, effect: SendVoi
 def _put_outgoing(tx: Transaction, record: Outgoing, context: Context) -> None:
     held = tx.outgoing.get((record.peer, record.id))
     if held is None:
-        if context.case_id is None or context.agreement is None:
-            message = "a new outgoing record needs its case and agreement"
+        if context.case_id is None or context.agreement is None or context.relied is None:
+            message = "a new outgoing record needs its case, agreement and clause"
             raise ValueError(message)
-        row = OutgoingRow(record, context.case_id, context.agreement, context.draft, context.answer)
+        row = OutgoingRow(record, context.case_id, context.agreement, context.relied, context.draft, context.answer)
+        if context.duty is not None:
+            row = row._replace(duty=context.duty.kind, about=context.duty.about)
     else:
         # Once sealed, the statement is in the envelope; the draft would be a second copy to erase.
         draft = held.draft if record.digest is None and context.draft is None else context.draft
@@ -220,7 +225,10 @@ def _put_incoming(tx: Transaction, record: Incoming, context: Context) -> None:
     if held is None:
         leaf = context.leaf or {}
         agreement, commitment = leaf.get("agreement"), leaf.get("commitment")
-        tx.put_incoming(IncomingRow(record, context.case_id, None, agreement, commitment, context.in_reply_to))
+        row = IncomingRow(record, context.case_id, None, agreement, commitment, context.in_reply_to)
+        if context.duty is not None:
+            row = row._replace(duty=context.duty.kind, about=context.duty.about)
+        tx.put_incoming(row)
     else:
         tx.put_incoming(held._replace(record=record))
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Final
 
 from exchange.core import wire
 from exchange.core.decision import Decision, decide
+from exchange.core.duties import is_duty
 from exchange.core.envelope import MAX_BLOBS, AgreementRef, BlobRef
 from exchange.core.errors import PeerError
 from exchange.core.gate import Header, make_exchange, read_header
@@ -23,12 +24,14 @@ from exchange.core.statement import (
     encode_statement,
     make_part,
 )
+from exchange.node.subjects import find_duty
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from datetime import datetime
 
     from exchange.core.agreements import Agreement
+    from exchange.core.duties import Duty
     from exchange.core.schemas import SchemaBook
     from exchange.core.wire import Digest, JsonObject, JsonValue, MessageId, NodeId
     from exchange.node.ledger import Transaction
@@ -60,6 +63,7 @@ class Plan:
     agreement: Agreement | None
     withheld: tuple[str, ...]
     used: int = 0  # messages counted today against the clause that permits it
+    duty: Duty | None = None
 
 
 def read_draft(
@@ -131,12 +135,17 @@ def blob_refs(attachments: Sequence[JsonObject]) -> tuple[BlobRef, ...]:
 
 
 async def make_plan(tx: Transaction, registry: Registry, book: SchemaBook, draft: Draft, peer: NodeId) -> Plan:
-    """Judge a draft for one recipient: the first agreement and clause that permit it, else the nearest refusal."""
+    """Judge a draft for one recipient: the first agreement and clause that permit it, else the nearest refusal.
+
+    A duty message has no choice: it passes under what the message it is about passed under.
+    """
     card = registry.cards.get(peer)
     if card is None:
         return Plan(peer, Decision(False, None, None, None, "card.unknown", peer), None, ())  # noqa: FBT003
     if peer in registry.blocked:
         return Plan(peer, Decision(False, None, None, None, "envelope.blocked", peer), None, ())  # noqa: FBT003
+    if is_duty(draft.read.kind):
+        return await _plan_duty(tx, registry, draft, peer, accepted=draft.read.schema in card.accepts)
     refusal = Decision(False, None, None, None, "agreement.unknown", f"{registry.me} and {peer}")  # noqa: FBT003
     best: Agreement | None = None
     for installed in registry.agreements_with(peer):
@@ -153,6 +162,19 @@ async def make_plan(tx: Transaction, registry: Registry, book: SchemaBook, draft
         if best is None or decision.reach > refusal.reach:
             refusal, best = decision, agreement
     return Plan(peer, refusal, best, ())
+
+
+async def _plan_duty(tx: Transaction, registry: Registry, draft: Draft, peer: NodeId, *, accepted: bool) -> Plan:
+    try:
+        duty = await find_duty(tx, draft.read, peer)
+    except PeerError as error:
+        return Plan(peer, Decision(False, None, None, None, error.code, error.where), None, ())  # noqa: FBT003
+    agreement = None if duty is None else registry.agreements.get(duty.agreement)
+    if agreement is None or not accepted:
+        code = "agreement.unknown" if agreement is None else "schema.unknown"
+        return Plan(peer, Decision(False, None, None, None, code, peer), None, ())  # noqa: FBT003
+    exchange = replace(make_exchange(draft.read, peer, tx.now, draft.content, (), (), draft.blobs), duty=duty)
+    return Plan(peer, decide(agreement, exchange, {}), agreement, (), duty=duty)
 
 
 def _judge(

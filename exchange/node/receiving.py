@@ -21,12 +21,13 @@ from exchange.core.audit import Event, agreement_ref
 from exchange.core.delivery import DELIVERED, Received, State, Status, Voided
 from exchange.core.envelope import MAX_ENVELOPE_BYTES, SignedEnvelope, parse_envelope, verify_envelope
 from exchange.core.errors import PeerError
-from exchange.core.gate import Message, Reception, admit, check_route
+from exchange.core.gate import Message, Reception, check_route, permit, read_message
 from exchange.core.relay import TRANSIENT, find_repeat, is_overfull
 from exchange.core.wire import Digest, DocumentType, NodeId, parse_signed_document
 from exchange.node.clockwork import clock_fact
 from exchange.node.effects import Context, step
 from exchange.node.ledger import PendingAnswer
+from exchange.node.subjects import find_duty
 from exchange.ports import OpenItem
 
 if TYPE_CHECKING:
@@ -222,7 +223,8 @@ class Receiver:
             serving = check_route(envelope, reception)
             reserved = tx.reserve(Event.RECEIVED, Event.REFUSED, Event.HELD)
             (cek,) = await tx.secrets.open([OpenItem(reserved, core.prekey, envelope.wrapped, envelope.info)])
-            message = admit(envelope, cek, serving, reception)
+            opened = read_message(envelope, cek, reception)
+            message = permit(opened, serving, reception, await find_duty(tx, opened.header, self.registry.me))
         except PeerError as error:
             if reserved is None and error.code in TRANSIENT:
                 reply.deferred.append((envelope.digest, error.code))
@@ -263,6 +265,7 @@ class Receiver:
             leaf={**self._leaf(envelope), "commitment": message.commitment},
             case_id=case_id,
             in_reply_to=message.header.in_reply_to,
+            duty=message.duty,
             deferred=reply.deferred,
             clock=clock_fact(message.header, peer, agreement, message.decision.clause),
         )
@@ -278,7 +281,8 @@ class Receiver:
             absent=absent,
         )
         await step(tx, self.queues, self._state(tx, peer), event, context)
-        await tx.count(agreement.digest, message.decision.clause or "", peer, core.created.date().isoformat())
+        if message.duty is None:
+            await tx.count(agreement.digest, message.decision.clause or "", peer, core.created.date().isoformat())
 
     async def _absent(self, tx: Transaction, peer: NodeId, message: Message) -> tuple[wire.MessageId, ...]:
         """Step R18: the references that were not exchanged with this peer."""

@@ -26,8 +26,11 @@ class OutgoingRow(NamedTuple):
     record: Outgoing
     case_id: str
     agreement: Digest
+    relied: str
     draft: bytes | None = None
     answer: Digest | None = None
+    duty: str | None = None
+    about: MessageId | None = None
 
 
 class IncomingRow(NamedTuple):
@@ -39,6 +42,8 @@ class IncomingRow(NamedTuple):
     agreement: str | None = None
     commitment: Digest | None = None
     in_reply_to: MessageId | None = None
+    duty: str | None = None
+    about: MessageId | None = None
 
 
 def _time(moment: datetime | None) -> str | None:
@@ -63,14 +68,15 @@ def outgoing_to_row(row: OutgoingRow) -> Row:
     r = row.record
     return (
         r.peer, r.id, r.status.value, _time(r.created), _time(r.updated), r.attempt, r.seq, r.digest, _time(r.expires),
-        r.code, r.clause, r.log_index, row.case_id, row.agreement, row.draft, row.answer,
+        r.code, r.clause, r.log_index, row.case_id, row.agreement, row.draft, row.answer, row.relied,
+        row.duty, row.about,
     )  # fmt: skip
 
 
 def outgoing_from_row(row: Row) -> OutgoingRow:
     """From outgoing and its listings."""
     (peer, ident, status, created, updated, attempt, seq, digest, expires, code, clause, log_index, case_id, agreement,
-     draft, answer) = row  # fmt: skip
+     draft, answer, relied, duty, about) = row  # fmt: skip
     record = Outgoing(
         peer=NodeId(peer),
         id=MessageId(ident),
@@ -85,7 +91,7 @@ def outgoing_from_row(row: Row) -> OutgoingRow:
         clause=clause,
         log_index=log_index,
     )
-    return OutgoingRow(record, case_id, Digest(agreement), draft, answer)
+    return OutgoingRow(record, case_id, Digest(agreement), relied, draft, answer, duty, about)
 
 
 def incoming_to_row(row: IncomingRow) -> Row:
@@ -94,14 +100,14 @@ def incoming_to_row(row: IncomingRow) -> Row:
     return (
         r.peer, r.id, r.attempt, r.seq, r.digest, r.status.value, _time(r.updated), r.code, r.clause, r.log_index,
         int(r.has_blobs), " ".join(r.waits_for), row.case_id, row.answer, row.agreement, row.commitment,
-        row.in_reply_to,
+        row.in_reply_to, row.duty, row.about,
     )  # fmt: skip
 
 
 def incoming_from_row(row: Row) -> IncomingRow:
     """From incoming and its listings."""
     (peer, ident, attempt, seq, digest, status, updated, code, clause, log_index, has_blobs, waits_for, case_id,
-     answer, agreement, commitment, in_reply_to) = row  # fmt: skip
+     answer, agreement, commitment, in_reply_to, duty, about) = row  # fmt: skip
     record = Incoming(
         peer=NodeId(peer),
         id=MessageId(ident),
@@ -116,7 +122,7 @@ def incoming_from_row(row: Row) -> IncomingRow:
         has_blobs=bool(has_blobs),
         waits_for=tuple(MessageId(item) for item in waits_for.split()),
     )
-    return IncomingRow(record, case_id, answer, agreement, commitment, in_reply_to)
+    return IncomingRow(record, case_id, answer, agreement, commitment, in_reply_to, duty, about)
 
 
 def id_list(ids: Iterable[str]) -> str:

@@ -22,6 +22,7 @@ from exchange.core.answers import Answers, Outcome
 from exchange.core.audit import Event, agreement_ref
 from exchange.core.decision import Decision, decide
 from exchange.core.delivery import Answered, Cancelled, Replied, Sealed, Sent, State, Status, Submitted, Tick
+from exchange.core.duties import is_duty
 from exchange.core.envelope import MAX_LIFETIME, Core, open_body
 from exchange.core.errors import IntegrityError, PeerError
 from exchange.core.gate import LANE_OF_URGENCY, make_exchange, read_header
@@ -43,6 +44,7 @@ from exchange.node.planning import (
 )
 from exchange.node.prekeys import SEND_MARGIN
 from exchange.node.reading import stored_envelope
+from exchange.node.subjects import find_duty
 from exchange.ports import SealItem
 
 if TYPE_CHECKING:
@@ -159,6 +161,8 @@ class Sender:
         context = Context(
             case_id=case_id,
             agreement=statement.agreement,
+            relied=statement.clause,
+            duty=plan.duty,
             draft=None if sealable else tx.secrets.wrap(case_id, encoded, f"draft {draft.id}"),
             leaf={"actor": actor},
         )
@@ -210,7 +214,8 @@ class Sender:
         item = SealItem(leaf, core, sealing.encoded, prekey.key, case_id)
         ((sealed, wrapped),) = await tx.secrets.seal([item])
         tx.changes.add("put_envelope", sealed.digest, peer, sealed.document, sealed.body, wrapped)
-        await tx.count(agreement.digest, statement.clause, self.registry.me, now.date().isoformat())
+        if not is_duty(sealing.header.kind):  # a duty uses up nobody's quota
+            await tx.count(agreement.digest, statement.clause, self.registry.me, now.date().isoformat())
         context = Context(
             reserved=leaf,
             leaf={
@@ -269,6 +274,7 @@ class Sender:
         try:
             statement = parse_statement(encoded)
             header, blobs, exchange = self._read_again(statement, record.peer, tx.now)
+            exchange = replace(exchange, duty=await find_duty(tx, header, record.peer))
         except PeerError as error:
             # Accepted here under other schemas, perhaps by another version of the program: its officer hears of it.
             await step(tx, self.queues, state, Cancelled(error.code, tx.now), Context())

@@ -31,6 +31,7 @@ RECEIVER: Final = [
         "core/decision.py",
         "core/answers.py",
         "core/delivery.py",
+        "core/duties.py",
         "core/envelope.py",
         "core/gate.py",
         "core/keys.py",

@@ -11,7 +11,16 @@ from exchange.adapters.files import schema_files
 from exchange.core import wire
 from exchange.core.agreements import read_agreement
 from exchange.core.envelope import BlobRef, parse_envelope, verify_envelope
-from exchange.core.gate import Message, PrekeyState, Reception, admit, check_route, consent_recorded, may_name_child
+from exchange.core.gate import (
+    Message,
+    PrekeyState,
+    Reception,
+    check_route,
+    consent_recorded,
+    may_name_child,
+    permit,
+    read_message,
+)
 from exchange.core.schemas import SchemaBook, parse_schema_book
 from exchange.core.statement import compose_statement
 from exchange.core.wire import Digest, JsonValue
@@ -59,7 +68,8 @@ def take(made: make.Parts, book: SchemaBook) -> Message:
         parse_envelope(document, body), network=NETWORK, me=TH, card=card, blocked=False, now=NOW
     )
     reception = Reception(book, read_agreement(make.AGREEMENT), False, PrekeyState.LIVE, {}, NOW)  # noqa: FBT003
-    return admit(envelope, make.CEK, check_route(envelope, reception), reception)
+    agreement = check_route(envelope, reception)
+    return permit(read_message(envelope, make.CEK, reception), agreement, reception, None)
 
 
 BLOB = BlobRef(Digest("a" * 64), 65_577)

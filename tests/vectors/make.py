@@ -257,7 +257,7 @@ def _routing(book: SchemaBook) -> Iterator[Vector]:
     other = replace(ok.core.agreement, version=2)
     yield "agreement-other-version", "agreement.digest", "R8", _core(ok, agreement=other), {}
     yield "agreement-of-others", "agreement.not_party", "R8", *_of_others(ok)
-    yield "agreement-over", "agreement.not_in_force", "R8", *_over(ok)
+    yield "agreement-not-yet", "agreement.not_in_force", "R8", *_not_yet(ok)
     resting = _core(ok, officers=OFFICERS.digest())
     yield "officers-unknown", "officers.unknown", "R8", resting, {"officers": None}
     yield "officers-of-another", "officers.unknown", "R8", *_of_another(ok)
@@ -282,8 +282,8 @@ def _of_others(made: Parts) -> tuple[Parts, dict[str, Any]]:
     return _with_agreement(made, builders.testonly_sign(DocumentType.AGREEMENT, wire.encode_json(payload), *signers))
 
 
-def _over(made: Parts) -> tuple[Parts, dict[str, Any]]:
-    return _with_agreement(made, _agreement(valid_until=wire.encode_time(NOW)))
+def _not_yet(made: Parts) -> tuple[Parts, dict[str, Any]]:
+    return _with_agreement(made, _agreement(valid_from=wire.encode_time(NOW + DAY)))
 
 
 def _twice(data: bytes) -> bytes:
@@ -427,6 +427,41 @@ def _judging(book: SchemaBook) -> Iterator[Vector]:
     small = {"blobs": {"max_count": 1, "max_bytes": 65_576}}
     yield "evidence-too-large", "agreement.blobs", "R19", *_under(_with_evidence(book), clauses=[_clause(**small)])
     yield "evidence", "accepted", "R20", _with_evidence(book), {}
+    yield "agreement-over", "agreement.not_in_force", "R19", *_under(parts(book), valid_until=wire.encode_time(NOW))
+
+
+ABOUT: Final = "e" * 32
+_EXCHANGED: Final = {"clause": "art-1", "duty": None, "about": None}
+_RECALL: Final = {"clause": "art-1", "duty": "recall", "about": ABOUT}
+
+
+def _duties(book: SchemaBook) -> Iterator[Vector]:
+    """R18 and R19 of duty messages, which the agreement of these vectors does not name."""
+    recall = {"kind": "recall", "reason": "error", "effect": "delete"}
+    receipt = {"kind": "deletion-receipt", "envelope": "5" * 64, "root": "6" * 64}
+    receipt |= {"deleted_at": wire.encode_time(NOW), "why": "recall"}
+    held: dict[str, Any] = {"known": [ABOUT, "d" * 32], "subject": _EXCHANGED}
+
+    def taken_back(**header: Any) -> Parts:  # noqa: ANN401
+        return parts(book, recall, **{"refers_to": [ABOUT], **header})
+
+    answer = parts(book, receipt, refers_to=[ABOUT], in_reply_to="d" * 32)
+    over = _under(taken_back(), valid_until=wire.encode_time(NOW))
+    yield "duty-passes", "accepted", "R20", taken_back(), held
+    yield "duty-when-the-agreement-is-over", "accepted", "R20", over[0], {**held, **over[1]}
+    yield "duty-in-reply", "accepted", "R20", answer, {**held, "request": _RECALL}
+    yield "duty-about-two", "duty.form", "R18", taken_back(refers_to=[ABOUT, "d" * 32]), held
+    yield "duty-about-nothing-here", "envelope.reference", "R18", taken_back(), {**held, "subject": None}
+    yield "duty-of-the-other-side", "duty.side", "R18", taken_back(), {**held, "subject": None, "crossed": True}
+    yield "duty-about-a-duty", "duty.subject", "R18", taken_back(), {**held, "subject": _RECALL}
+    yield "duty-nobody-asked-for", "duty.request", "R18", answer, {**held, "request": _EXCHANGED}
+    yield (
+        "duty-under-another-clause",
+        "duty.binding",
+        "R19",
+        taken_back(),
+        {**held, "subject": _EXCHANGED | {"clause": "art-9"}},
+    )
 
 
 def _clause(**changes: Any) -> dict[str, Any]:  # noqa: ANN401
@@ -473,13 +508,16 @@ def receiver() -> dict[str, Any]:
         "used_today": {},
         "prior": [],
         "known": [],
+        "subject": None,
+        "request": None,
+        "crossed": False,
     }
 
 
 def vectors() -> Iterator[tuple[str, dict[str, Any]]]:
     """Every vector by name."""
     book = parse_schema_book(schema_files())
-    for name, expect, step, made, held in (*_routing(book), *_opening(book), *_judging(book)):
+    for name, expect, step, made, held in (*_routing(book), *_opening(book), *_judging(book), *_duties(book)):
         document, body = made.seal()
         yield (
             f"{step.lower()}-{name}",

@@ -18,16 +18,16 @@ DELETE FROM blocks WHERE peer = ?;
 INSERT INTO cases (case_id, wrapped, created) VALUES (?, ?, ?);
 -- name: put_outgoing
 INSERT INTO outgoing (peer, id, status, created, updated, attempt, seq, digest, expires, code, clause, log_index,
-                      case_id, agreement, draft, answer)
-VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+                      case_id, agreement, draft, answer, relied, duty, about)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
 ON CONFLICT (peer, id) DO UPDATE SET
     status = excluded.status, updated = excluded.updated, attempt = excluded.attempt, seq = excluded.seq,
     digest = excluded.digest, expires = excluded.expires, code = excluded.code, clause = excluded.clause,
     log_index = excluded.log_index, agreement = excluded.agreement, draft = excluded.draft, answer = excluded.answer;
 -- name: put_incoming
 INSERT INTO incoming (peer, id, attempt, seq, digest, status, updated, code, clause, log_index, has_blobs, waits_for,
-                      case_id, answer, agreement, commitment, in_reply_to)
-VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+                      case_id, answer, agreement, commitment, in_reply_to, duty, about)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
 ON CONFLICT (peer, id, attempt) DO UPDATE SET
     status = excluded.status, updated = excluded.updated, code = excluded.code, clause = excluded.clause,
     log_index = excluded.log_index, has_blobs = excluded.has_blobs, waits_for = excluded.waits_for,
@@ -87,21 +87,21 @@ SELECT peer FROM blocks;
 SELECT wrapped FROM cases WHERE case_id = ?;
 -- name: outgoing
 SELECT peer, id, status, created, updated, attempt, seq, digest, expires, code, clause, log_index, case_id, agreement,
-       draft, answer
+       draft, answer, relied, duty, about
 FROM outgoing WHERE peer = ? AND id IN (SELECT value FROM json_each(?));
 -- name: outgoing_by_id
 SELECT peer, id, status, created, updated, attempt, seq, digest, expires, code, clause, log_index, case_id, agreement,
-       draft, answer
+       draft, answer, relied, duty, about
 FROM outgoing WHERE id = ? ORDER BY peer;
 -- name: outgoing_list
 SELECT peer, id, status, created, updated, attempt, seq, digest, expires, code, clause, log_index, case_id, agreement,
-       NULL, answer
+       NULL, answer, relied, duty, about
 FROM outgoing ORDER BY rowid DESC LIMIT ?;
 -- What still waits for its peer's signed answer; a reply may have come without one.
 -- name: outgoing_open
 WITH asked (peer) AS (SELECT ?)
 SELECT peer, id, status, created, updated, attempt, seq, digest, expires, code, clause, log_index, case_id, agreement,
-       draft, answer
+       draft, answer, relied, duty, about
 FROM outgoing WHERE rowid IN (
     SELECT o.rowid FROM asked a JOIN outgoing o ON o.peer = a.peer AND o.status IN ('queued', 'sent')
     UNION ALL
@@ -115,19 +115,19 @@ AND (attempt < 2 OR unixepoch(updated) + ? * (1 << min(attempt - 2, 8)) <= unixe
 SELECT peer, status, count(*) FROM outgoing GROUP BY peer, status;
 -- name: incoming
 SELECT peer, id, attempt, seq, digest, status, updated, code, clause, log_index, has_blobs, waits_for, case_id, answer,
-       agreement, commitment, in_reply_to
+       agreement, commitment, in_reply_to, duty, about
 FROM incoming WHERE peer = ? AND id IN (SELECT value FROM json_each(?)) ORDER BY attempt;
 -- name: incoming_by_id
 SELECT peer, id, attempt, seq, digest, status, updated, code, clause, log_index, has_blobs, waits_for, case_id, answer,
-       agreement, commitment, in_reply_to
+       agreement, commitment, in_reply_to, duty, about
 FROM incoming WHERE id = ? ORDER BY peer, attempt;
 -- name: incoming_held
 SELECT peer, id, attempt, seq, digest, status, updated, code, clause, log_index, has_blobs, waits_for, case_id, answer,
-       agreement, commitment, in_reply_to
+       agreement, commitment, in_reply_to, duty, about
 FROM incoming WHERE status = 'held' ORDER BY peer, seq;
 -- name: incoming_list
 SELECT peer, id, attempt, seq, digest, status, updated, code, clause, log_index, has_blobs, waits_for, case_id, answer,
-       agreement, commitment, in_reply_to
+       agreement, commitment, in_reply_to, duty, about
 FROM incoming WHERE status <> 'held' ORDER BY rowid DESC LIMIT ?;
 -- name: envelope
 SELECT peer, document, body, cek FROM envelopes WHERE digest = ?;
@@ -174,11 +174,11 @@ SELECT size, time, note FROM checkpoints ORDER BY size;
 SELECT digest, peer, document, body, cek FROM envelopes;
 -- name: all_incoming
 SELECT peer, id, attempt, seq, digest, status, updated, code, clause, log_index, has_blobs, waits_for, case_id, answer,
-       agreement, commitment, in_reply_to
+       agreement, commitment, in_reply_to, duty, about
 FROM incoming;
 -- name: all_outgoing
 SELECT peer, id, status, created, updated, attempt, seq, digest, expires, code, clause, log_index, case_id, agreement,
-       draft, answer
+       draft, answer, relied, duty, about
 FROM outgoing;
 -- name: leaf_count
 SELECT count(*) FROM leaves;

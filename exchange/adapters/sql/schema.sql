@@ -58,6 +58,9 @@ CREATE TABLE outgoing (
     agreement TEXT NOT NULL,            -- digest of the agreement relied on
     draft BLOB,                         -- the statement under the case key, while it waits unsealed
     answer TEXT,                        -- digest of the signed answer
+    relied TEXT NOT NULL,               -- the clause relied on, whatever its answers say
+    duty TEXT,                          -- kind of a duty message (protocol 8.6), and the message it is about
+    about TEXT,
     PRIMARY KEY (peer, id)
 ) STRICT;
 CREATE INDEX outgoing_open ON outgoing (peer, status) WHERE status IN ('queued', 'sent');
@@ -81,6 +84,8 @@ CREATE TABLE incoming (
     agreement TEXT,                     -- '<id>/<version>' it came under, and the digest of its part 0: what its
     commitment TEXT,                    -- entry in the log says, also where that is written after it was held
     in_reply_to TEXT,                   -- our message that it answers, also where it was held
+    duty TEXT,                          -- kind of a duty message (protocol 8.6), and the message it is about
+    about TEXT,
     PRIMARY KEY (peer, id, attempt)
 ) STRICT;
 CREATE INDEX incoming_held ON incoming (peer) WHERE status = 'held';
