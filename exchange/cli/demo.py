@@ -23,11 +23,12 @@ import click
 from rich.console import Console
 from rich.text import Text
 
-from exchange.cli import demo_nodes, output
+from exchange.cli import demo_agreements, demo_nodes, output
 from exchange.cli.demo_nodes import NETWORK, TrainingNode
 from exchange.cli.demo_people import COUNTRIES
 from exchange.cli.demo_records import export_log, logs_agree, look_up, pairs
-from exchange.cli.demo_scenes import Outcome, Story, agreement_plan
+from exchange.cli.demo_route import Route
+from exchange.cli.demo_scenes import Outcome, Story
 from exchange.cli.settings import common, settings
 from exchange.core.errors import LocalError
 
@@ -109,9 +110,13 @@ async def play(
     try:
         with teller.busy(f"homes, keys and signed cards for {' '.join(countries)}"):
             nodes = await demo_nodes.make_nodes(folder, countries, endpoint)
-            plan = agreement_plan(countries)
+            plan = demo_agreements.plan(countries)
             signed = {
-                group: demo_nodes.sign_agreement([nodes[country] for country in group], ident)
+                group: demo_nodes.sign_agreement(
+                    [nodes[country] for country in group],
+                    ident,
+                    write=demo_agreements.writer_of(group, countries),
+                )
                 for group, ident in plan.items()
             }
             await demo_nodes.exchange_documents(nodes.values(), signed)
@@ -126,8 +131,7 @@ async def play(
         referral = await scenes.refer(*countries[:2])
         if referral is not None:
             await scenes.answer(referral)
-        await scenes.others(countries)
-        await scenes.refuse(countries)
+        await Route(scenes, plan, tuple(countries[:2])).play(countries)
         if watch is not None:
             watch(nodes)
         with teller.busy("nodes end, logs are exported and verified"):

@@ -32,6 +32,7 @@ from exchange.adapters.control import ControlClient
 from exchange.adapters.home import write_file
 from exchange.adapters.keyring import new_hybrid_key
 from exchange.cli import demo_story as story
+from exchange.cli.demo_agreements import agreement_between
 from exchange.cli.demo_people import COUNTRIES
 from exchange.cli.provision import (
     AuthorityKeys,
@@ -51,6 +52,7 @@ from exchange.core.wire import NetworkId, NodeId, parse_signed_document
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 
+    from exchange.cli.demo_agreements import Writer
     from exchange.core.wire import JsonObject, JsonValue
 
 NETWORK: Final = NetworkId("training-mekong")
@@ -276,10 +278,14 @@ def _loopback(_: str, port: int) -> str:
 
 
 def sign_agreement(
-    nodes: Sequence[TrainingNode], ident: str, valid_from: timedelta = timedelta(days=-1), **changes: JsonValue
+    nodes: Sequence[TrainingNode],
+    ident: str,
+    valid_from: timedelta = timedelta(days=-1),
+    write: Writer = agreement_between,
+    **changes: JsonValue,
 ) -> bytes:
     """An agreement of the story between these nodes, signed by all their authorities; ``changes`` replace members."""
-    payload = story.agreement_between(ident, [node.card for node in nodes], utc_now() + valid_from)
+    payload = write(ident, [node.card for node in nodes], utc_now() + valid_from)
     document = encode_readable({**payload, **changes})
     for node in nodes:
         document = sign_document(node.authority, document)

@@ -3,7 +3,7 @@
 Rules:
 1. Nothing is asserted by the one who did it: receipts are verified under the recipient's card, evidence is compared
    byte for byte (``demo_records``).
-2. The first country refers a case to the second; the others, where there are any, have scenes of their own.
+2. The first country refers a case to the second; what the others do is in ``demo_route``.
 """
 
 from __future__ import annotations
@@ -27,23 +27,6 @@ if TYPE_CHECKING:
 
 ANSWER_SECONDS: Final = 30
 EVIDENCE_TRIES: Final = 400  # times a twentieth of a second
-
-
-def agreement_plan(countries: Sequence[str]) -> dict[tuple[str, ...], str]:
-    """Which countries agreed, with the agreement's id: some pairs, one trio, and never all."""
-    first, second, *others = countries
-    groups: list[tuple[str, ...]] = [(first, second), *((first, other) for other in others[:2])]
-    if len(others) > 1:
-        groups.append((first, second, others[0]))
-    if len(others) > 2:  # noqa: PLR2004 - from the fifth country on
-        groups.append((countries[-2], countries[-1]))
-    return {group: _agreement_id(group) for group in groups}
-
-
-def _agreement_id(group: Sequence[str]) -> str:
-    """A node tries its agreements in the order of their ids: the one of three is named to come after those of two."""
-    names = sorted(country.lower() for country in group)
-    return "-".join([*(["trio"] if len(group) > 2 else []), *names, str(story.CASE_YEAR)])  # noqa: PLR2004 - a pair
 
 
 # -- what came of it -------------------------------------------------------------------------------
@@ -256,51 +239,6 @@ class Story:
             await self.nodes[sender].call("show", {"id": asked.id})
             message = await self.send(sender, to, story.information_response(sender, case, asked.id))
             self.say(f"{self.name(sender)} answers: {COUNTRIES[sender].suspect.shown()}.", self.permitted(message))
-
-    async def others(self, countries: Sequence[str]) -> None:
-        """What moves between the other countries, where there are any."""
-        first, second, *rest = countries
-        if len(rest) > 1:
-            third, fourth = rest[:2]
-            notice = story.victim_notice(second, story.case_of(third, 4), "repatriation")
-            message = await self.send(third, second, notice)
-            self.say(
-                f"{self.name(third)} tells {self.name(second)} of a victim who wishes to go home.",
-                "These two have no agreement of their own: the one of three countries covers them.",
-                self.permitted(message),
-            )
-            question = story.information_request(story.case_of(first, 1), "Invented: the same number again.")
-            message = await self.send(first, fourth, question)
-            self.say(f"{self.name(first)} asks {self.name(fourth)} about the number.", self.permitted(message))
-        if len(rest) > 2:  # noqa: PLR2004 - as in agreement_plan
-            one, other = countries[-2:]
-            case = story.case_of(one, 9)
-            message = await self.send(one, other, story.suspect_notice(one, case))
-            self.say(
-                f"{self.name(one)} tells {self.name(other)} of a suspect: {COUNTRIES[one].suspect.shown()}.",
-                self.permitted(message),
-            )
-            if message is not None:
-                draft = story.acknowledgement(other, case, story.case_of(other, 33), message.id)
-                answered = await self.send(other, one, draft)
-                self.say(f"{self.name(other)} acknowledges.", self.permitted(answered))
-
-    async def refuse(self, countries: Sequence[str]) -> None:
-        """What an agreement does not permit, and what no agreement covers, does not leave the node."""
-        first, second, *rest = countries
-        to = rest[min(1, len(rest) - 1)] if rest else second
-        await self.refused(
-            first,
-            to,
-            story.victim_notice(first, story.case_of(first, 2), "prosecution"),
-            "art-2",
-            f"{self.name(first)} wants to name a victim to {self.name(to)} for a prosecution.",
-        )
-        if rest:
-            last = rest[-1]
-            question = story.information_request(story.case_of(second, 3), "Invented: a fourth number.")
-            title = f"{self.name(second)} wants to ask {self.name(last)}; these two have no agreement."
-            await self.refused(second, last, question, None, title)
 
     async def refused(self, sender: str, to: str, draft: JsonObject, clause: str | None, title: str) -> None:
         """A message that must not leave, refused by ``clause``, or for want of an agreement."""

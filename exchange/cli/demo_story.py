@@ -1,4 +1,4 @@
-"""The story that ``exchange demo`` plays: what officers write, a file, what the agreements say. All of it is invented.
+"""The story that ``exchange demo`` plays: what officers write, and a file. All of it is invented.
 
 Rule: a draft here is what an officer would write for ``exchange send``; it passes the same schemas.
 
@@ -9,18 +9,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
+from exchange.cli.demo_agreements import YEAR
 from exchange.cli.demo_people import COUNTRIES, EVIDENCE_NAME
-from exchange.cli.templates import make_clause, new_agreement
-from exchange.core import wire
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-    from datetime import datetime
-
-    from exchange.core.keys import Card
     from exchange.core.wire import JsonObject, JsonValue
 
-CASE_YEAR: Final = 2026
+CASE_YEAR: Final = YEAR
 EVIDENCE_BYTES: Final = 300_000
 _GRADING: Final[JsonObject] = {"source": "B", "information": "2"}
 
@@ -33,54 +28,6 @@ def node_of(country: str) -> str:
 def case_of(country: str, number: int) -> str:
     """The reference under which a country keeps an invented case."""
     return f"{country}-TRAINING-{CASE_YEAR}/{number:04d}"
-
-
-# -- agreements ------------------------------------------------------------------------------------
-
-
-def agreement_between(ident: str, cards: Sequence[Card], valid_from: datetime) -> JsonObject:
-    """An agreement of two or three nodes: cases and questions, victims only for their own sake, receipts."""
-    nodes: list[JsonValue] = [card.node for card in cards]
-    police = ("investigation", "prosecution", "mutual_legal_assistance")
-    people = ("victim_identification", "victim_protection", "repatriation")
-    clauses = [
-        make_clause(
-            "art-1",
-            "Cases, suspects, evidence, questions and answers may be sent to investigate and to prosecute.",
-            kinds=("case-referral", "suspect", "evidence", "information-request", "information-response"),
-            sender=nodes,
-            to=nodes,
-            purposes=police,
-            consent=True,
-        ),
-        make_clause(
-            "art-2",
-            "Victims may be named to find them, to protect them and to bring them home, with their consent.",
-            kinds=("victim",),
-            sender=nodes,
-            to=nodes,
-            purposes=people,
-            handling=("H0", "H1", "H2", "H3"),
-            tlp="AMBER+STRICT",
-            consent=True,
-        ),
-        make_clause(
-            "art-3",
-            "Whatever is received is acknowledged.",
-            kinds=("acknowledgement",),
-            sender=nodes,
-            to=nodes,
-            purposes=("coordination",),
-            max_blobs=0,
-            max_blob_bytes=0,
-        ),
-    ]
-    basis: JsonObject = {
-        "title": {"en": "Invented for training; no government signed this."},
-        "article": "1",
-        "date": wire.encode_time(valid_from)[:10],
-    }
-    return new_agreement(ident, cards, valid_from=valid_from, clauses=clauses, legal_basis=[basis])
 
 
 # -- what officers write ---------------------------------------------------------------------------

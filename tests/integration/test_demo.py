@@ -11,16 +11,17 @@ import sqlite3
 import subprocess
 import sys
 import tempfile
+from itertools import combinations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import pytest
 from rich.cells import cell_len
 
-from exchange.cli import demo, demo_nodes
+from exchange.cli import demo, demo_agreements, demo_nodes
 from exchange.cli import demo_story as story
 from exchange.cli.demo_people import COUNTRIES, canaries
-from exchange.cli.demo_scenes import Outcome, agreement_plan
+from exchange.cli.demo_scenes import Outcome
 from exchange.cli.main import main
 from tests.integration import nodes as harness
 from tests.integration.leaks import Finder, forms
@@ -302,13 +303,18 @@ def test_node_that_does_not_start_is_told(
 
 
 def test_some_pair_has_no_agreement() -> None:
-    """From three countries on, the second and the last have no agreement; with six the plan is the documented one."""
+    """From three countries on some pair has no agreement; six have eight of two, each different, and one of three."""
     for count in range(3, 7):
         countries = demo.DEFAULT_COUNTRIES[:count]
-        assert not [group for group in agreement_plan(countries) if {countries[1], countries[-1]} <= set(group)]
-    assert set(agreement_plan(demo.DEFAULT_COUNTRIES).values()) == {
-        "kh-th-2026", "la-th-2026", "mm-th-2026", "cn-vn-2026", "trio-kh-la-th-2026",
+        groups = demo_agreements.plan(countries)
+        assert [pair for pair in combinations(countries, 2) if not any(set(pair) <= set(group) for group in groups)]
+    groups = demo_agreements.plan(demo.DEFAULT_COUNTRIES)
+    assert set(groups.values()) == {
+        "kh-th-2026", "la-th-2026", "mm-th-2026", "th-vn-2026", "cn-th-2026", "kh-vn-2026", "cn-mm-2026",
+        "cn-vn-2026", "trio-la-th-vn-2026",
     }  # fmt: skip
+    writers = [demo_agreements.writer_of(group, demo.DEFAULT_COUNTRIES) for group in groups]
+    assert len(set(writers)) == 9
 
 
 def test_what_does_not_hold_is_not_ok() -> None:

@@ -1,0 +1,118 @@
+"""What else moves along the route in the demo: each scene shows one thing that an agreement does.
+
+Rule: a scene is played where the countries that its agreement binds play; the first two countries, who exchange the
+case, have another agreement, so no scene here counts on theirs.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import combinations
+from typing import TYPE_CHECKING
+
+from exchange.cli import demo_story as story
+from exchange.cli.demo_people import COUNTRIES
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from exchange.cli.demo_scenes import Story
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """The scenes beside the case; ``agreed`` are the groups of countries with an agreement."""
+
+    told: Story
+    agreed: Mapping[tuple[str, ...], str]
+    first: tuple[str, ...]
+
+    async def play(self, countries: Sequence[str]) -> None:
+        """Every scene whose countries play, in order."""
+        await self._redact("TH", "LA")
+        await self._bring_home("LA", "VN")
+        await self._ask("TH", "MM")
+        await self._suspect("CN", "VN")
+        await self._refuse(countries)
+
+    def _have_own(self, *group: str) -> bool:
+        """Whether these countries have an agreement of their own here, other than that of the case."""
+        return any(set(held) == set(group) and held != self.first for held in self.agreed)
+
+    def _are_bound(self, one: str, other: str) -> bool:
+        return any({one, other} <= set(held) for held in self.agreed)
+
+    async def _redact(self, sender: str, to: str) -> None:
+        """A case whose names the clause withholds: the recipient sees facts, and the same root."""
+        if not self._have_own(sender, to):
+            return
+        tell = self.told
+        message = await tell.send(sender, to, story.suspect_notice(sender, story.case_of(sender, 12)))
+        details = [tell.permitted(message)]
+        if message is not None:
+            shown = await tell.nodes[to].call("show", {"id": message.id})
+            whole = await tell.nodes[sender].call("show", {"id": message.id})
+            withheld = [item["part"] for item in shown["withheld"]]
+            hidden = not any("identity" in entity for entity in shown["content"]["entities"])
+            tell.outcome.hold(hidden and withheld, f"what {sender} sent to {to} was not redacted")
+            tell.outcome.hold(shown["root"] == whole["root"], "the redacted variant has another root")
+            details += [
+                f"Withheld by clause {message.clause}: {', '.join(withheld)}. {tell.name(to)} sees the facts, marked",
+                f"as redacted, under the root {shown['root'][:16]}... of the original: it can be opened to a court.",
+            ]
+        tell.say(f"{tell.name(sender)} tells {tell.name(to)} of a suspect, without saying who it is.", *details)
+
+    async def _bring_home(self, sender: str, to: str) -> None:
+        if not self._are_bound(sender, to):
+            return
+        tell = self.told
+        notice = story.victim_notice(to, story.case_of(sender, 4), "repatriation")
+        message = await tell.send(sender, to, notice)
+        own = self._have_own(sender, to) or {sender, to} == set(self.first)
+        tell.say(
+            f"{tell.name(sender)} tells {tell.name(to)} of a victim who wishes to go home.",
+            *([] if own else ["These two have no agreement of their own: the one of three countries covers them."]),
+            tell.permitted(message),
+        )
+
+    async def _ask(self, sender: str, to: str) -> None:
+        if not self._have_own(sender, to):
+            return
+        question = story.information_request(story.case_of(sender, 1), "Invented: the same number again.")
+        message = await self.told.send(sender, to, question)
+        self.told.say(
+            f"{self.told.name(sender)} asks {self.told.name(to)} about the number.", self.told.permitted(message)
+        )
+
+    async def _suspect(self, sender: str, to: str) -> None:
+        if not self._have_own(sender, to):
+            return
+        tell = self.told
+        case = story.case_of(sender, 9)
+        message = await tell.send(sender, to, story.suspect_notice(sender, case))
+        tell.say(
+            f"{tell.name(sender)} tells {tell.name(to)} of a suspect: {COUNTRIES[sender].suspect.shown()}.",
+            tell.permitted(message),
+        )
+        if message is not None:
+            draft = story.acknowledgement(to, case, story.case_of(to, 33), message.id)
+            answered = await tell.send(to, sender, draft)
+            tell.say(f"{tell.name(to)} acknowledges.", tell.permitted(answered))
+
+    async def _refuse(self, countries: Sequence[str]) -> None:
+        """What an agreement does not permit, and what no agreement covers, does not leave the node."""
+        tell = self.told
+        one, other = ("TH", "MM") if self._have_own("TH", "MM") else self.first
+        await tell.refused(
+            one,
+            other,
+            story.victim_notice(one, story.case_of(one, 2), "prosecution"),
+            "art-2",
+            f"{tell.name(one)} wants to name a victim to {tell.name(other)} for a prosecution.",
+        )
+        strangers = [pair for pair in combinations(countries, 2) if not self._are_bound(*pair)]
+        if strangers:
+            one, other = strangers[0]
+            question = story.information_request(story.case_of(one, 3), "Invented: a fourth number.")
+            title = f"{tell.name(one)} wants to ask {tell.name(other)}; these two have no agreement."
+            await tell.refused(one, other, question, None, title)
