@@ -10,6 +10,8 @@ Rules:
 3. Each figure is the median of three runs. The machine is shared and its speed drifts: each run measures the floor
    anew, and a ratio is the median of the runs' own ratios.
 4. Everything happens in a folder that is removed at the end, and only processes started here are stopped.
+
+Length: two nodes, what they are asked, and the one report of all of it.
 """
 
 from __future__ import annotations
@@ -37,6 +39,7 @@ from exchange.adapters.config import Config
 from exchange.adapters.control import ControlClient
 from exchange.adapters.files import schema_files
 from exchange.adapters.tls import client_context, server_context
+from exchange.cli.bench_decisions import measure_decisions
 from exchange.cli.bench_floor import measure_evidence_floor, measure_floor
 from exchange.cli.provision import (
     AuthorityKeys,
@@ -179,6 +182,7 @@ class Bench:
             "floor_evidence_mb_per_s": round(evidence_floor, 1),
             "rss_mb": {"sender": figures["rss_sender"], "receiver": figures["rss_receiver"]},
             "statement_bytes": len(wire.encode_json(cast("JsonObject", self.draft["content"]))),
+            "decision_us": measure_decisions(schema_book(), self.draft, NETWORK, datetime.now(UTC)),
             "messages": self.sizes.runs * (self.sizes.single + self.sizes.concurrent + self.sizes.backlog),
             "runs": {
                 **{name: [round(value, 2) for value in values] for name, values in runs.items()},
@@ -392,3 +396,10 @@ def _print(result: dict[str, Any]) -> None:
         f"evidence {result['evidence_mb_per_s']:.0f} MB/s, bare passes {result['floor_evidence_mb_per_s']:.0f} MB/s; "
         f"memory {result['rss_mb']['sender']:.0f} MB sender, {result['rss_mb']['receiver']:.0f} MB receiver"
     )
+    decisions = result["decision_us"]
+    taken = [
+        f"{name} {decisions[name]['sender']:.0f} us at the sender, {decisions[name]['receiver']:.0f} at the receiver"
+        for name in ("permitted", "refused")
+    ]
+    among = f"{decisions['agreements']} agreements of {decisions['clauses']} clauses"
+    console.print(f"a decision among {among}: {'; '.join(taken)}")

@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any, Final, cast
 import click
 
 from exchange.cli import output
+from exchange.cli.explaining import tell_decision, withheld_cell
 from exchange.cli.main import STOPPED
 from exchange.cli.settings import Settings, common, settings
 
@@ -379,14 +380,14 @@ def _tell_people(order: Order, outcome: Outcome, recipients: list[dict[str, Any]
             str(item["agreement"] or ""),
             str(item["clause"] or ""),
             output.text_of(item["parts"]) if item["allowed"] else "nothing",
-            _withheld(item),
+            withheld_cell(item),
         ]
         for item in recipients
     ]
     output.table(["to", "", "agreement", "clause", "receives", "withheld"], rows)
-    for item in recipients if order.dry_run else ():
-        if quota := item["quota"]:
-            output.line(f"{item['to']}: {quota['used']} of {quota['per_day']} a day are used (clause {item['clause']})")
+    for item in recipients:
+        if order.dry_run or not item["allowed"]:
+            tell_decision(item)
     if not (order.dry_run or refused or outcome.running):
         output.note("The node is not running: the message leaves when it does (exchange node run).")
 
@@ -397,8 +398,3 @@ def _verdict(item: dict[str, Any], order: Order, *, refused: bool) -> str:
     if order.dry_run:
         return "allowed"
     return "not sent" if refused else str(item.get("status", "queued"))
-
-
-def _withheld(item: dict[str, Any]) -> str:
-    names = output.text_of(item["withheld"])
-    return f"{names} (clause {item['clause']})" if names else ""

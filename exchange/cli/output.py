@@ -12,6 +12,7 @@ Rules:
 from __future__ import annotations
 
 import json
+import os
 import re
 import secrets
 import shutil
@@ -44,6 +45,7 @@ PLAIN: Final = frozenset(
 TRAINING: Final = "training-"
 EXIT_OF_FAULT: Final = {Fault.PEER: 1, Fault.LOCAL: 3, Fault.INTEGRITY: 4}
 USAGE: Final = 2
+LANGUAGE_VARIABLES: Final = ("LC_ALL", "LC_MESSAGES", "LANG")
 
 # C0 without tab and line feed, DEL and C1, and the characters that turn text around or hide it.
 _UNSEEN: Final = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f\ufeff]")
@@ -231,14 +233,25 @@ def fingerprint(digest: str) -> str:
     return "\n".join(" ".join(groups[at : at + 8]) for at in range(0, len(groups), 8))
 
 
+def reading_languages() -> tuple[str, ...]:
+    """The reader's language by the usual variables (LC_ALL, LC_MESSAGES, LANG), the narrower tag first; then English.
+
+    ``km_KH.UTF-8`` is km-KH, then km; ``C`` and ``POSIX`` name no language.
+    """
+    named = next((value for name in LANGUAGE_VARIABLES if (value := os.environ.get(name))), "")
+    tag = named.split(".")[0].split("@")[0].replace("_", "-")
+    return (*dict.fromkeys((tag, tag.split("-")[0], "en")),)
+
+
 def text_of(value: JsonValue) -> str:
     """A value as one cell."""
     if value is None:
         return ""
     if isinstance(value, list):
         return ", ".join(text_of(item) for item in value)
-    if isinstance(value, dict):  # a text by language: English, else the first
-        return text_of(value.get("en", next(iter(value.values()), "")))
+    if isinstance(value, dict):  # a text by language: the reader's, else English, else the first
+        found = next((value[tag] for tag in reading_languages() if tag in value), None)
+        return text_of(next(iter(value.values()), "") if found is None else found)
     return str(value)
 
 

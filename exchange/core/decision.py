@@ -25,7 +25,7 @@ from exchange.core.agreements import ONWARD, TLP_ORDER, covers
 from exchange.core.errors import PeerError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping
     from datetime import datetime
 
     from exchange.core.agreements import Agreement, Clause, Prohibition
@@ -168,6 +168,20 @@ def decide(
     A sender leaves ``only_clause`` out and learns the clause to rely on; a receiver passes the clause that the
     statement relies on, so that both judged the same rule.
     """
+    return decide_each(agreement, exchange, lambda _: exchange, used_today, only_clause)
+
+
+def decide_each(
+    agreement: Agreement,
+    exchange: Exchange,
+    variant: Callable[[Clause], Exchange],
+    used_today: Mapping[str, int],
+    only_clause: str | None = None,
+) -> Decision:
+    """As ``decide``, where each clause is judged over what its recipient would get, as one withholds more than another.
+
+    ``variant`` may differ from ``exchange`` in what is withheld and what follows from that, in nothing else.
+    """
     if not agreement.names(exchange.sender, exchange.recipient):
         return _no(agreement, -3, Need("agreement.not_party", ""))
     if exchange.duty is not None:
@@ -175,26 +189,45 @@ def decide(
     if not agreement.is_in_force(exchange.created):
         since, until = wire.encode_time(agreement.valid_from), wire.encode_time(agreement.valid_until)
         return _no(agreement, -2, Need("agreement.not_in_force", f"in force from {since} until {until}"))
-    return _decide_by_rules(agreement, exchange, used_today, only_clause)
+    return _decide_by_rules(agreement, exchange, variant, used_today, only_clause)
 
 
 def _decide_by_rules(
-    agreement: Agreement, exchange: Exchange, used_today: Mapping[str, int], only_clause: str | None
+    agreement: Agreement,
+    exchange: Exchange,
+    variant: Callable[[Clause], Exchange],
+    used_today: Mapping[str, int],
+    only_clause: str | None,
 ) -> Decision:
     """Prohibitions and clauses of an agreement in force for the pair."""
-    broken = [rule for rule in agreement.prohibitions if _matches(rule, exchange)]
-    nearest, reach = None, 0
+    forbidden: dict[int, bool] = {}  # by content: clauses that withhold the same share it, and it is looked at once
+    nearest, reach, seen = None, (0, 0), exchange
     for clause in agreement.clauses_for(exchange.kind):
         if only_clause is not None and clause.id != only_clause:
             continue
-        obstacle = next(_obstacles(clause, exchange, used_today.get(clause.id, 0)), None)
-        if obstacle is None:
-            if not broken:
-                return Decision(True, agreement.id, agreement.version, clause.id, text=clause.text)  # noqa: FBT003
-            nearest = None
-            break
-        if obstacle[0] > reach:
-            reach, nearest = obstacle[0], clause
+        given = variant(clause)
+        if id(given.content) not in forbidden:
+            forbidden[id(given.content)] = any(_matches(rule, given) for rule in agreement.prohibitions)
+        obstacle = next(_obstacles(clause, given, used_today.get(clause.id, 0)), None)
+        if obstacle is None and not forbidden[id(given.content)]:
+            return Decision(True, agreement.id, agreement.version, clause.id, text=clause.text)  # noqa: FBT003
+        far = _PROHIBITED if obstacle is None else obstacle[0]
+        came = (_PROHIBITED if forbidden[id(given.content)] else far, far)
+        if came > reach:
+            reach, nearest, seen = came, clause, given
+    return _explain(agreement, seen, nearest, reach[0], used_today, only_clause)
+
+
+def _explain(
+    agreement: Agreement,
+    exchange: Exchange,
+    nearest: Clause | None,
+    reach: int,
+    used_today: Mapping[str, int],
+    only_clause: str | None,
+) -> Decision:
+    """The refusal of an exchange that no clause permits: all that would have to change for the nearest one."""
+    broken = [rule for rule in agreement.prohibitions if _matches(rule, exchange)]
     needs = [Need("agreement.prohibited", f"the prohibition {rule.id} matches") for rule in broken]
     if nearest is not None:
         used = used_today.get(nearest.id, 0)

@@ -14,7 +14,7 @@ What it does not do: replace the schema of the kind, which every message satisfi
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, cast
 
 import jsonschema_rs
 
@@ -34,6 +34,7 @@ _KEYWORDS: Final = frozenset(
     }
 )  # fmt: skip
 _MAX_KEYWORDS: Final = 256
+_WHOLE: Final = frozenset({"enum", "const", "minProperties", "maxProperties"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,9 +43,16 @@ class Narrowing:
 
     text: str
     _validator: jsonschema_rs.Draft202012Validator = field(repr=False, compare=False)
+    _looks_at: frozenset[str] | None = field(repr=False, compare=False)
 
     def first_problem(self, content: JsonValue) -> str | None:
-        """The place and rule that the content breaks, or None."""
+        """The place and rule that the content breaks, or None.
+
+        The validator takes a copy of all it is given: it gets the members that the schema speaks of, and no others,
+        where that cannot change what it says.
+        """
+        if self._looks_at is not None and isinstance(content, dict):
+            content = {name: content[name] for name in self._looks_at if name in content}
         try:
             self._validator.validate(content)  # the first alone: all of them could be a gigabyte
         except jsonschema_rs.ValidationError as error:
@@ -77,6 +85,26 @@ def _count_keywords(schema: JsonValue, where: str) -> int:
     return count
 
 
+def _looks_at(schema: JsonValue) -> frozenset[str] | None:
+    """The members of an object that a checked schema speaks of; None where it looks at the object as a whole."""
+    if not isinstance(schema, dict):
+        return frozenset()
+    if _WHOLE & set(schema):
+        return None
+    names = {
+        *cast("dict[str, JsonValue]", schema.get("properties", {})),
+        *cast("list[str]", schema.get("required", [])),
+    }
+    inner = [schema["not"]] if "not" in schema else []
+    for keyword in ("allOf", "anyOf"):
+        inner += cast("list[JsonValue]", schema.get(keyword, []))
+    for found in map(_looks_at, inner):
+        if found is None:
+            return None
+        names |= found
+    return frozenset(names)
+
+
 def parse_narrowing(schema: JsonValue, where: str) -> Narrowing:
     """Check and build a clause's schema. Raises agreement.malformed."""
     encoded = wire.encode_json(schema)
@@ -88,4 +116,4 @@ def parse_narrowing(schema: JsonValue, where: str) -> Narrowing:
         validator = compile_schema(schema)
     except ValueError:
         raise PeerError("agreement.malformed", where) from None
-    return Narrowing(encoded.decode("utf-8"), validator)
+    return Narrowing(encoded.decode("utf-8"), validator, _looks_at(schema))

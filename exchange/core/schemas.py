@@ -168,6 +168,11 @@ class SchemaBook:
         """The codes of a list, in its order. ``KeyError`` on a list that is not ours."""
         return self._lists[list_name].codes
 
+    def part_fields(self, schema_id: SchemaId, part: str) -> tuple[str, ...]:
+        """The members of the content that a part takes out of it, for example ``entities[].identity``."""
+        cuts = [cut for cut in self._kind(schema_id).cuts if cut.part == part]
+        return tuple(cut.member if cut.each is None else f"{cut.each}[].{cut.member}" for cut in cuts) or (part,)
+
     def _root(self, schema_id: SchemaId) -> _Piece:
         if schema_id not in self._roots:
             raise PeerError("schema.unknown", "schema")

@@ -10,11 +10,11 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
 from exchange.core import wire
-from exchange.core.decision import Decision, decide
+from exchange.core.decision import Decision, Need, decide, decide_each
 from exchange.core.duties import is_duty
 from exchange.core.envelope import MAX_BLOBS, AgreementRef, BlobRef
 from exchange.core.errors import PeerError
-from exchange.core.gate import Header, make_exchange, read_header
+from exchange.core.gate import NO_APPROVALS, Header, make_exchange, read_header
 from exchange.core.statement import (
     ATTACHMENTS,
     HEADER,
@@ -24,13 +24,15 @@ from exchange.core.statement import (
     encode_statement,
     make_part,
 )
+from exchange.node.explaining import duties_to_json, explain_decision, explain_withheld, find_duties
 from exchange.node.subjects import find_duty
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from datetime import datetime
 
-    from exchange.core.agreements import Agreement
+    from exchange.core.agreements import Agreement, Approvals, Clause
+    from exchange.core.decision import Exchange
     from exchange.core.duties import Duty
     from exchange.core.schemas import SchemaBook
     from exchange.core.wire import Digest, JsonObject, JsonValue, MessageId, NodeId
@@ -38,7 +40,6 @@ if TYPE_CHECKING:
     from exchange.node.registry import Registry
 
 DEFAULT_RETENTION_DAYS: Final = 365
-MAX_REACH: Final = 99
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +64,7 @@ class Plan:
     agreement: Agreement | None
     withheld: tuple[str, ...]
     used: int = 0  # messages counted today against the clause that permits it
+    approved: Approvals = NO_APPROVALS
     duty: Duty | None = None
 
 
@@ -134,6 +136,52 @@ def blob_refs(attachments: Sequence[JsonObject]) -> tuple[BlobRef, ...]:
     return tuple(BlobRef(blob.digest("h"), blob.integer("len")) for blob in described)
 
 
+class Variants:
+    """A draft as each clause would let the recipient have it: whole, or without the parts that the clause withholds."""
+
+    def __init__(
+        self, draft: Draft, peer: NodeId, now: datetime, book: SchemaBook, approved: Approvals = NO_APPROVALS
+    ) -> None:
+        self._draft, self._peer, self._now, self._book = draft, peer, now, book
+        self.approved = approved
+        self._names = tuple(name for name, _ in draft.parts)
+        self._made: dict[tuple[str, ...], Exchange] = {}
+        self._named: dict[tuple[tuple[str, ...], str], Exchange] = {}
+        self.whole = self._make(())
+
+    @property
+    def kind(self) -> str:
+        """The kind of the draft."""
+        return self._draft.read.kind
+
+    def withheld(self, clause: Clause) -> tuple[str, ...]:
+        """What the clause takes out of this draft."""
+        return tuple([name for name in clause.withhold if name in self._names]) if clause.withhold else ()
+
+    def of(self, clause: Clause) -> Exchange:
+        """What rules judge where this clause is relied on."""
+        withheld = self.withheld(clause)
+        if not withheld:
+            return self.whole
+        found = self._named.get((withheld, clause.id))
+        if found is None:
+            if withheld not in self._made:
+                self._made[withheld] = self._make(withheld)
+            named = tuple((name, clause.id) for name in withheld)
+            found = self._named[withheld, clause.id] = replace(self._made[withheld], withheld=named)
+        return found
+
+    def _make(self, withheld: tuple[str, ...]) -> Exchange:
+        draft = self._draft
+        present = tuple(name for name in self._names if name not in withheld)
+        blobs = () if ATTACHMENTS in withheld else draft.blobs
+        content = draft.content
+        if withheld:
+            left = {name: value for name, value in draft.parts if name in present}
+            content = self._book.join(draft.read.schema, left, draft.read.attachments)
+        return make_exchange(draft.read, self._peer, self._now, content, (), present, blobs, self.approved)
+
+
 async def make_plan(tx: Transaction, registry: Registry, book: SchemaBook, draft: Draft, peer: NodeId) -> Plan:
     """Judge a draft for one recipient: the first agreement and clause that permit it, else the nearest refusal.
 
@@ -141,65 +189,70 @@ async def make_plan(tx: Transaction, registry: Registry, book: SchemaBook, draft
     """
     card = registry.cards.get(peer)
     if card is None:
-        return Plan(peer, Decision(False, None, None, None, "card.unknown", peer), None, ())  # noqa: FBT003
+        return Plan(peer, _refusal("card.unknown", peer), None, ())
     if peer in registry.blocked:
-        return Plan(peer, Decision(False, None, None, None, "envelope.blocked", peer), None, ())  # noqa: FBT003
+        return Plan(peer, _refusal("envelope.blocked", peer), None, ())
     if is_duty(draft.read.kind):
         return await _plan_duty(tx, registry, draft, peer, accepted=draft.read.schema in card.accepts)
-    refusal = Decision(False, None, None, None, "agreement.unknown", f"{registry.me} and {peer}")  # noqa: FBT003
-    best: Agreement | None = None
-    for installed in registry.agreements_with(peer):
-        agreement = registry.serving(installed.digest)
-        if agreement is None:
-            continue
-        day = tx.now.date().isoformat()
-        used = await tx.used_today(agreement.digest, registry.me, day)
-        decision, withheld = _judge(agreement, draft, peer, tx.now, used, book)
-        if decision.allowed and draft.read.schema in card.accepts:
-            return Plan(peer, decision, agreement, withheld, used.get(decision.clause or "", 0))
-        if decision.allowed:  # nearer than any refusal: only the recipient's program has to change
-            decision = Decision(False, agreement.id, agreement.version, None, "schema.unknown", peer, MAX_REACH)  # noqa: FBT003
-        if best is None or decision.reach > refusal.reach:
-            refusal, best = decision, agreement
-    return Plan(peer, refusal, best, ())
+    variants, day = Variants(draft, peer, tx.now, book), tx.now.date().isoformat()
+    routes = registry.routes(peer, draft.read.kind)
+    used = {
+        agreement.digest: await tx.used_today(agreement.digest, registry.me, day)
+        for agreement in routes
+        if any(clause.quota_per_day is not None for clause in agreement.clauses_for(draft.read.kind))
+    }
+    plan = choose(registry, peer, variants, used)
+    if plan.decision.allowed and draft.read.schema not in card.accepts:  # only the recipient's program has to change
+        refused = _refusal("schema.unknown", peer)
+        refused = replace(refused, agreement=plan.decision.agreement, version=plan.decision.version)
+        return Plan(peer, refused, plan.agreement, ())
+    return plan
 
 
 async def _plan_duty(tx: Transaction, registry: Registry, draft: Draft, peer: NodeId, *, accepted: bool) -> Plan:
     try:
         duty = await find_duty(tx, draft.read, peer)
     except PeerError as error:
-        return Plan(peer, Decision(False, None, None, None, error.code, error.where), None, ())  # noqa: FBT003
+        return Plan(peer, _refusal(error.code, error.where), None, ())
     agreement = None if duty is None else registry.agreements.get(duty.agreement)
     if agreement is None or not accepted:
-        code = "agreement.unknown" if agreement is None else "schema.unknown"
-        return Plan(peer, Decision(False, None, None, None, code, peer), None, ())  # noqa: FBT003
+        return Plan(peer, _refusal("agreement.unknown" if agreement is None else "schema.unknown", peer), None, ())
     exchange = replace(make_exchange(draft.read, peer, tx.now, draft.content, (), (), draft.blobs), duty=duty)
     return Plan(peer, decide(agreement, exchange, {}), agreement, (), duty=duty)
 
 
-def _judge(
-    agreement: Agreement, draft: Draft, peer: NodeId, now: datetime, used: dict[str, int], book: SchemaBook
-) -> tuple[Decision, tuple[str, ...]]:
-    """Decide with everything there; where the clause found withholds parts, decide again as the recipient will."""
-    names = {name for name, _ in draft.parts}
-    whole = make_exchange(draft.read, peer, now, draft.content, (), (), draft.blobs)
-    decision = decide(agreement, whole, used)
-    clause = agreement.clause(decision.clause)
-    if not decision.allowed or clause is None:
-        return decision, ()
-    withheld = tuple(name for name in clause.withhold if name in names)
-    if not withheld:
-        return decision, ()  # the recipient will see what was judged
-    present = tuple(name for name, _ in draft.parts if name not in withheld)
-    content = book.join(
-        draft.read.schema,
-        {name: value for name, value in draft.parts if name in present},
-        draft.read.attachments,
-    )
-    pairs = tuple((name, clause.id) for name in withheld)
-    blobs = () if ATTACHMENTS in withheld else draft.blobs
-    redacted = make_exchange(draft.read, peer, now, content, pairs, present, blobs)
-    return decide(agreement, redacted, used, clause.id), withheld
+def choose(registry: Registry, peer: NodeId, variants: Variants, used: Mapping[Digest, Mapping[str, int]]) -> Plan:
+    """The first agreement and clause that permit, else the nearest refusal; ``used`` has those with a quota."""
+    nearest = _choose(registry.routes(peer, variants.kind), peer, variants, used)
+    if nearest is not None and (nearest.decision.allowed or nearest.decision.reach >= 0):
+        return nearest
+    # No agreement in force has a clause for the kind: each is asked, so that the nearest reason is told.
+    served = [registry.serving(held.digest) for held in registry.agreements_with(peer)]
+    nearest = _choose([item for item in served if item is not None], peer, variants, used)
+    if nearest is not None:
+        return nearest
+    return Plan(peer, _refusal("agreement.unknown", f"{registry.me} and {peer}"), None, ())
+
+
+def _choose(
+    agreements: Sequence[Agreement], peer: NodeId, variants: Variants, used: Mapping[Digest, Mapping[str, int]]
+) -> Plan | None:
+    nearest: Plan | None = None
+    for agreement in agreements:
+        counted = used.get(agreement.digest, {})
+        decision = decide_each(agreement, variants.whole, variants.of, counted)
+        if decision.allowed:
+            clause = agreement.clause(decision.clause)
+            withheld = () if clause is None else variants.withheld(clause)
+            return Plan(peer, decision, agreement, withheld, counted.get(decision.clause or "", 0), variants.approved)
+        if nearest is None or decision.reach > nearest.decision.reach:
+            nearest = Plan(peer, decision, agreement, (), approved=variants.approved)
+    return nearest
+
+
+def _refusal(code: str, what: str) -> Decision:
+    """A no before any agreement was looked at."""
+    return Decision(False, None, None, None, code, what, needs=(Need(code, what),))  # noqa: FBT003
 
 
 def state_for(draft: Draft, plan: Plan) -> Statement:
@@ -233,9 +286,10 @@ def agreement_reference(agreement: Agreement) -> AgreementRef:
     return AgreementRef(agreement.id, agreement.version, agreement.digest)
 
 
-def plan_to_json(plan: Plan, draft: Draft) -> JsonObject:
+def plan_to_json(plan: Plan, draft: Draft, book: SchemaBook) -> JsonObject:
     """A plan as the dry run prints it."""
     decision = plan.decision
+    clause = None if plan.agreement is None else plan.agreement.clause(decision.clause)
     return {
         "to": plan.peer,
         "allowed": decision.allowed,
@@ -246,6 +300,9 @@ def plan_to_json(plan: Plan, draft: Draft) -> JsonObject:
         "parts": [name for name, _ in draft.parts if name not in plan.withheld],
         "withheld": list(plan.withheld),
         "quota": _quota(plan),
+        "withheld_fields": explain_withheld(plan.withheld, decision, draft.read, book),
+        **explain_decision(decision),
+        "duties": None if clause is None else duties_to_json(find_duties(clause, draft.read, plan.approved)),
     }
 
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from exchange.core import wire
-from exchange.core.agreements import Agreement, verify_agreement
+from exchange.core.agreements import ANY, Agreement, verify_agreement
 from exchange.core.errors import IntegrityError, PeerError
 from exchange.core.keys import Authority, Card, PrekeyBundle, read_card, verify_card, verify_prekeys
 from exchange.core.wire import Digest, DocumentType, NetworkId, NodeId, parse_signed_document
@@ -35,7 +35,9 @@ class Registry:
     blocked: set[NodeId] = field(default_factory=set)
     bytes_of: dict[Digest, bytes] = field(default_factory=dict)
     authorities: dict[tuple[NodeId, Digest], Authority] = field(default_factory=dict)
-    _serving: dict[Digest, Agreement] = field(default_factory=dict)  # every message asks; an installation empties it
+    # Every message asks; both are made anew when an agreement is installed.
+    _serving: dict[Digest, Agreement] = field(default_factory=dict)
+    _routes: dict[tuple[NodeId, str], tuple[Agreement, ...]] = field(default_factory=dict)
 
     # -- looking up
 
@@ -54,6 +56,14 @@ class Registry:
         """Installed agreements that name this node and the peer, newest version of each id first."""
         named = [item for item in self.agreements.values() if item.names(self.me, peer)]
         return sorted(named, key=lambda item: (item.id, -item.version))
+
+    def routes(self, peer: NodeId, kind: str) -> tuple[Agreement, ...]:
+        """The agreements with the peer that have a clause for the kind, as they serve, in that order.
+
+        Of many agreements a message concerns few: whoever judges it looks at no other.
+        """
+        found = self._routes.get((peer, kind))
+        return self._routes.get((peer, ANY), ()) if found is None else found
 
     def serving(self, digest: Digest) -> Agreement | None:
         """The agreement of that digest, in force no longer than until its successor starts."""
@@ -131,11 +141,20 @@ class Registry:
         elif isinstance(item, Agreement):
             self.agreements[item.digest] = item
             self._serving.clear()
+            self._route(item)
         else:
             before = self.prekeys.get(item.node)
             if before is not None and before.digest != item.digest:
                 self.bytes_of.pop(before.digest, None)  # a peer that makes many must not fill the memory
             self.prekeys[item.node] = item
+
+    def _route(self, installed: Agreement) -> None:
+        """Index the agreements with every other party of the one installed."""
+        for peer in {party.node for party in installed.parties} - {self.me}:
+            serving = [item for held in self.agreements_with(peer) if (item := self.serving(held.digest)) is not None]
+            kinds = {ANY, *(kind for item in serving for clause in item.clauses for kind in clause.kinds)}
+            for kind in kinds:
+                self._routes[peer, kind] = tuple(item for item in serving if item.clauses_for(kind))
 
 
 def document_row(item: Card | Agreement | PrekeyBundle, data: bytes, now: datetime) -> Row:

@@ -104,8 +104,8 @@ class Sender:
         """Judge a draft, and unless it is a dry run, seal it for its recipients.
 
         ``note_refusals``: whether a refusal becomes an entry of the log; that of a dry run does not unless told to.
-        Returns {id, recipients[]: {to, allowed, agreement, clause, code, reason, parts, withheld}}. Raises
-        ``PeerError`` with the code of the first refusal where nothing may leave.
+        Returns {id, recipients[]: {to, allowed, agreement, clause, code, reason, parts, withheld, withheld_fields,
+        text, needs, duties}}. Raises ``PeerError`` with the code of the first refusal where nothing may leave.
         """
         noted = not dry_run if note_refusals is None else note_refusals
         peers = list(dict.fromkeys(self.registry.resolve(name) for name in to))
@@ -126,7 +126,10 @@ class Sender:
             kept = for_recipients(draft, tuple(plan.peer for plan in allowed))
             # Before anything is written: what is too long for a recipient to read is refused, also in a dry run.
             variants = [(plan, *encode_variant(kept, plan)) for plan in allowed]
-            result: JsonObject = {"id": draft.id, "recipients": [plan_to_json(plan, draft) for plan in plans]}
+            result: JsonObject = {
+                "id": draft.id,
+                "recipients": [plan_to_json(plan, draft, self.book) for plan in plans],
+            }
             for plan in plans:
                 if noted and not plan.decision.allowed:
                     tx.record(

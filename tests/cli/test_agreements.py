@@ -186,3 +186,98 @@ def test_check_says_no_and_why(call: homes.Caller, pair: homes.Pair, tmp_path: P
     assert done.refused("agreement.tlp")
     assert "clause: art-1" in done.err
     assert "at most AMBER" in done.err
+
+
+def installed_with(pair: homes.Pair, folder: Path, call: homes.Caller, **changes: object) -> homes.Pair:
+    """A copy of the pair where a second version of the agreement is in force."""
+    copied = homes.copy_pair(pair, folder / "pair")
+    document = provision.parse_draft(pair.agreement)
+    payload = payload_of(copied, version=2, supersedes=document.digest(), **changes)
+    path = folder / "second.json"
+    path.write_bytes(signed(copied, payload))
+    done = call("agreement", "install", path, "--home", copied.home("TH"))
+    assert done.code == 0, done.err
+    return copied
+
+
+def clause_of(pair: homes.Pair, **changes: object) -> dict[str, object]:
+    """The clause for cases, with some members changed."""
+    clauses = payload_of(pair)["clauses"]
+    assert isinstance(clauses, list)
+    first = clauses[0]
+    assert isinstance(first, dict)
+    return first | changes
+
+
+def test_dry_run_tells_everything_that_would_have_to_change(
+    call: homes.Caller, pair: homes.Pair, tmp_path: Path
+) -> None:
+    """A refusal lists each condition that fails, not only the first, in the words of the clause."""
+    draft = homes.write_draft(tmp_path / "draft.json", tlp="RED", onward="with_consent", retention_days=9000)
+    done = call("send", draft, "--to", "KH", "--dry-run", "--home", pair.home("TH"))
+    assert done.code == 1
+    for told in (
+        "KH-fp1".lower() + ": refused by pair/1 art-1: Cases, suspects",
+        "to change: at most AMBER (agreement.tlp)",
+        "to change: at most never (agreement.onward)",
+        "to change: at most 1825 days (agreement.retention)",
+    ):
+        assert told in done.out
+    assert max(map(len, done.out.splitlines())) <= 100
+    listed = call("send", draft, "--to", "KH", "--dry-run", "--home", pair.home("TH"), "--json").json
+    needs = listed["recipients"][0]["needs"]
+    assert [need["code"] for need in needs] == ["agreement.tlp", "agreement.onward", "agreement.retention"]
+
+
+def test_dry_run_tells_what_is_withheld_and_which_duties_follow(
+    call: homes.Caller, pair: homes.Pair, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A permitted draft is told with the fields that stay here, why, when an answer is due and when it is erased."""
+    monkeypatch.setenv("LC_ALL", "km_KH.UTF-8")
+    text = {"en": "Cases may be sent.", "km": "អាចផ្ញើករណីបាន។"}
+    clause = clause_of(pair, withhold=["identity"], respond_within={"urgent_8h": 6, "normal_7d": 168}, text=text)
+    copied = installed_with(pair, tmp_path, call, clauses=[clause])
+    draft = homes.write_draft(tmp_path / "draft.json", handling=["H1", "H3"])
+    clause["permit"]["handling"] = ["H1", "H3"]  # type: ignore[index]
+    done = call("agreement", "check", draft, "--to", "KH", "--home", copied.home("TH"))
+    assert done.refused("agreement.handling")
+    draft = homes.write_draft(tmp_path / "draft.json", urgency="normal_7d")
+    done = call("agreement", "check", draft, "--to", "KH", "--home", copied.home("TH"))
+    assert done.code == 0
+    for told in (
+        "kh-fp1: allowed by pair/2 art-1: អាចផ្ញើករណីបាន។",
+        "withheld:  identity (entities[].identity), because art-1 says so",
+        "duty:      the recipient answers within 168 hours of accepting it",
+        "days after accepting it",
+        "duty:      the recipient does not pass it on",
+    ):
+        assert told in done.out
+
+
+def test_dry_run_tells_who_must_still_approve(call: homes.Caller, pair: homes.Pair, tmp_path: Path) -> None:
+    """Approvals that are missing are a duty before sending; onward use and conditions are told with their parties."""
+    ask = clause_of(pair)["requires"]
+    assert isinstance(ask, dict)
+    clause = clause_of(
+        pair,
+        requires=ask | {"approvals": {"count": 2, "supervisors": 1}},
+        onward={"use": "parties", "parties": ["kh-fp1"]},
+    )
+    permit = clause["permit"]
+    assert isinstance(permit, dict)
+    clause["permit"] = permit | {"handling": ["H1", "H3"]}
+    copied = installed_with(pair, tmp_path, call, clauses=[clause])
+    where = ("--to", "KH", "--home", copied.home("TH"))
+    draft = homes.write_draft(tmp_path / "draft.json", handling=["H3"], onward="parties")
+    done = call("agreement", "check", draft, *where)
+    assert done.refused("envelope.approval")
+    for told in (
+        "to change: 2 approvals, 1 by supervisors; there: 0, 0",
+        "duty:      2 more officers must approve before it can leave",
+        "duty:      1 more of those who approve must be supervisors",
+        "duty:      the recipient may pass it on to kh-fp1",
+        "(H3)",
+    ):
+        assert told in done.out
+    draft = homes.write_draft(tmp_path / "draft.json", handling=["H3"], onward="with_consent")
+    assert "the recipient asks before passing it on" in call("agreement", "check", draft, *where).out

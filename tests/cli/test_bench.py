@@ -35,6 +35,10 @@ async def test_every_figure_is_measured() -> None:
     assert result["rss_mb"]["receiver"] > 0
     assert result["evidence_mb_per_s"] > 0
     assert result["floor_evidence_mb_per_s"] > 0
+    decisions = result["decision_us"]
+    assert (decisions["agreements"], decisions["clauses"]) == (100, 50)
+    taken = [decisions[name][end] for name in ("permitted", "refused") for end in ("sender", "receiver")]
+    assert 0 < min(taken) <= max(taken)
     assert said[0] == "two homes, cards, one agreement"
 
 
@@ -46,6 +50,12 @@ FIGURES = {
     "floor_messages_per_s": 10.0,
     "evidence_mb_per_s": 5.0,
     "floor_evidence_mb_per_s": 6.0,
+    "decision_us": {
+        "agreements": 100,
+        "clauses": 50,
+        "permitted": {"sender": 1.0, "receiver": 2.0},
+        "refused": {"sender": 3.0, "receiver": 4.0},
+    },
     "rss_mb": {"sender": 7.0, "receiver": 8.0},
 }
 
@@ -68,4 +78,5 @@ def test_figures_are_printed(monkeypatch: pytest.MonkeyPatch, json_output: bool)
     else:
         assert "training network" in outcome.stdout
         assert "of the floor" in outcome.stdout
+        assert "100 agreements of 50 clauses" in outcome.stdout
         assert max(map(len, outcome.stdout.splitlines())) <= 100

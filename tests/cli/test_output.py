@@ -159,6 +159,27 @@ def test_streams_that_cannot_write_a_script(monkeypatch: pytest.MonkeyPatch) -> 
     ("value", "shown"),
     [(None, ""), (["a", 1], "a, 1"), ({"km": "ក", "en": "k"}, "k"), ({"km": "ក"}, "ក"), ({}, ""), (3, "3")],
 )
-def test_value_as_one_cell(value: object, shown: str) -> None:
+def test_value_as_one_cell(monkeypatch: pytest.MonkeyPatch, value: object, shown: str) -> None:
     """Lists are joined, texts by language are shown in English where there is one."""
+    for name in output.LANGUAGE_VARIABLES:
+        monkeypatch.delenv(name, raising=False)
     assert output.text_of(value) == shown  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("variables", "shown"),
+    [
+        ({"LANG": "km_KH.UTF-8"}, "ក"),
+        ({"LANG": "en_GB.UTF-8", "LC_MESSAGES": "km"}, "ក"),
+        ({"LANG": "km_KH", "LC_ALL": "C.UTF-8"}, "k"),
+        ({"LANG": "zh_TW@stroke"}, "字"),
+        ({"LANG": "lo_LA.UTF-8"}, "k"),
+    ],
+)
+def test_text_in_the_readers_language(monkeypatch: pytest.MonkeyPatch, variables: dict[str, str], shown: str) -> None:
+    """Of an agreement's languages the reader's is shown, the first variable that is set says which, else English."""
+    for name in output.LANGUAGE_VARIABLES:
+        monkeypatch.delenv(name, raising=False)
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    assert output.text_of({"km": "ក", "en": "k", "zh-TW": "字"}) == shown
