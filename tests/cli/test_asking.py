@@ -85,7 +85,7 @@ def test_quota_of_the_day_is_shown(call: homes.Caller, pair: homes.Pair, tmp_pat
     done = call("agreement", "check", homes.REFERRAL, "--to", "KH", "--home", home, "--json")
     assert done.json["recipients"][0]["quota"] == {"used": 7, "per_day": 100}
     text = call("agreement", "check", homes.REFERRAL, "--to", "KH", "--home", home).out
-    assert "kh-fp1: 7 of 100 a day are used (clause art-1)" in text
+    assert "quota:     7 of 100 a day are used" in text
     shown = call("agreement", "show", "pair", "--home", home, "--json").json["quotas"]
     assert sorted((item["from"], item["used"]) for item in shown) == [("kh-fp1", 0), ("th-fp1", 7)]
     assert "th-fp1 has used 7 of 100 messages" in call("agreement", "show", "pair", "--home", home).out

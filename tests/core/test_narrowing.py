@@ -5,9 +5,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from exchange.core.errors import PeerError
 from exchange.core.narrowing import parse_narrowing
+from exchange.core.schemas import compile_schema
 
 if TYPE_CHECKING:
     from exchange.core.wire import JsonValue
@@ -63,3 +66,54 @@ def test_a_schema_that_could_run_away_is_refused(schema: JsonValue, where: str) 
     with pytest.raises(PeerError) as caught:
         parse_narrowing(schema, "clause")
     assert (caught.value.code, caught.value.where) == ("agreement.malformed", where)
+
+
+NAMES = st.sampled_from(["a", "b", "c", "d"])
+LEAVES = st.one_of(st.none(), st.booleans(), st.integers(-2, 2), st.sampled_from(["x", "y"]))
+VALUES = st.recursive(LEAVES, lambda inner: st.lists(inner, max_size=2) | st.dictionaries(NAMES, inner, max_size=3))
+CONTENT = VALUES | st.dictionaries(NAMES, VALUES, max_size=4)
+
+
+def schemas(depth: int = 3) -> st.SearchStrategy[Any]:
+    """Schemas of every keyword that a clause may use."""
+    if depth == 0:
+        return st.booleans()
+    inner = schemas(depth - 1)
+    keywords: dict[str, st.SearchStrategy[Any]] = {
+        "type": st.sampled_from(["object", "array", "string", "integer"]),
+        "properties": st.dictionaries(NAMES, inner, max_size=2),
+        "required": st.lists(NAMES, max_size=2, unique=True),
+        "enum": st.lists(VALUES, min_size=1, max_size=2),
+        "const": VALUES,
+        "not": inner,
+        "allOf": st.lists(inner, min_size=1, max_size=2),
+        "anyOf": st.lists(inner, min_size=1, max_size=2),
+        "items": inner,
+        "contains": inner,
+        "minItems": st.integers(0, 2),
+        "maxProperties": st.integers(0, 2),
+        "minProperties": st.integers(0, 2),
+    }
+    chosen = st.lists(st.sampled_from(sorted(keywords)), max_size=3, unique=True)
+    objects = chosen.flatmap(lambda names: st.fixed_dictionaries({name: keywords[name] for name in names}))
+    return objects if depth == 3 else st.booleans() | objects  # a clause's schema is an object
+
+
+@given(schemas(), CONTENT)
+def test_looking_at_few_members_changes_no_verdict(schema: dict[str, Any], content: JsonValue) -> None:
+    """A narrowing schema says of the members that it speaks of what it says of the whole content."""
+    whole = compile_schema(schema).is_valid(content)
+    assert (parse_narrowing(schema, "clause").first_problem(content) is None) is whole
+
+
+@pytest.mark.parametrize(
+    ("schema", "place"),
+    [
+        ({"maxProperties": 1}, "/ (maxProperties)"),
+        ({"allOf": [{"minProperties": 3}]}, "/ (minProperties)"),
+        ({"not": {"required": ["acts"]}}, "/ (not)"),
+    ],
+)
+def test_a_schema_of_the_whole_sees_the_whole(schema: dict[str, Any], place: str) -> None:
+    """A schema that counts members, or looks at those it forbids, is given them."""
+    assert parse_narrowing(schema, "clause").first_problem({"acts": ["transfer"], "persons": 2}) == place
