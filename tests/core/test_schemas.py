@@ -466,5 +466,5 @@ def test_a_mebibyte_of_faults_costs_little_memory() -> None:
 def test_members_that_a_part_takes_out_are_named() -> None:
     """A part of items names list and member, one of the content its member, the files themselves."""
     assert book().part_fields(REFERRAL, "identity") == ("entities[].identity",)
-    assert book().part_fields(REFERRAL, "narrative") == ("narrative",)
+    assert book().part_fields(REFERRAL, "narrative") == ("summary",)
     assert book().part_fields(REFERRAL, "attachments") == ("attachments",)
