@@ -31,8 +31,8 @@ if TYPE_CHECKING:
 FOLDER: Final = Path(__file__).parent / "vectors"
 FILES: Final = sorted(path for path in FOLDER.glob("*.json") if path.name != "receiver.json")
 STEPS: Final = [f"R{number}" for number in range(1, 21)]
-#: Codes that no single envelope reaches: they need a history (tests/core/test_relay.py).
-BY_HISTORY: Final = frozenset({"envelope.seq", "envelope.void"})
+#: Codes that no single envelope reaches: they need a history (tests/core/test_relay.py, tests/node/test_notices.py).
+BY_HISTORY: Final = frozenset({"envelope.seq", "envelope.void", "agreement.suspended"})
 
 
 @pytest.fixture(scope="module")

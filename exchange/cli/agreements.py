@@ -11,6 +11,7 @@ import click
 from exchange.cli import output
 from exchange.cli.settings import Settings, common, settings
 from exchange.cli.setup import sign_file
+from exchange.cli.suspending import leave, resume, suspend, tell_notice
 
 if TYPE_CHECKING:
     from exchange.core.keys import Card
@@ -29,7 +30,11 @@ _NOTES: Final = [
 @click.group()
 @common
 def agreement() -> None:
-    """What may be exchanged, by which clause: draft, sign, install, check."""
+    """What may be exchanged, by which clause: draft, sign, install, check, suspend."""
+
+
+for _command in (suspend, leave, resume):
+    agreement.add_command(_command)
 
 
 @agreement.command("new")
@@ -117,18 +122,21 @@ def sign(file: str, out: str | None) -> int:
 @common
 @click.argument("file")
 def install(file: str) -> int:
-    """Use an agreement that every party signed."""
+    """Use an agreement that all parties signed, or a notice of one."""
     from exchange.cli import documents
     from exchange.cli.session import ask_object
     from exchange.core import wire
 
     said = settings()
-    data, _ = documents.parse_signed(file, wire.DocumentType.AGREEMENT)
+    data, document = documents.parse_signed(file, wire.DocumentType.AGREEMENT, wire.DocumentType.SUSPENSION)
     facts = ask_object(said, "install", {"document": wire.encode_base64(data)})
     if said.as_json:
         output.emit_json(said, {"ok": True, **facts})
         return 0
     output.banner(said)
+    if document.payload_type == wire.DocumentType.SUSPENSION:
+        output.line(tell_notice(facts))
+        return 0
     output.line(
         f"Installed {output.text_of(facts['id'])}/{output.text_of(facts['version'])} between "
         f"{output.text_of(facts['parties'])}, in force until {output.text_of(facts['valid_until'])}."
@@ -150,11 +158,18 @@ def list_agreements() -> int:
     output.banner(said)
     rows = [
         [f"{item['id']}/{item['version']}", output.text_of(item["parties"]), str(item["valid_from"]),
-         str(item["serves_until"]), output.text_of(item["clauses"])]
+         str(item["serves_until"]), _state_of(item)]
         for item in held
     ]  # fmt: skip
-    output.table(["agreement", "parties", "from", "until", "clauses"], rows)
+    output.table(["agreement", "parties", "from", "until", "state"], rows)
     return 0
+
+
+def _state_of(item: JsonObject) -> str:
+    """One word, and where it stands still with whom, by whom and since when."""
+    stopped = [stands for stands in cast("list[JsonObject]", item["standing"]) if stands["state"] != "serves"]
+    told = [f"with {stands['node']}: {stands['state']} by {stands['by']} since {stands['since']}" for stands in stopped]
+    return "; ".join([str(item["state"]).replace("_", " "), *told])
 
 
 @agreement.command("show")

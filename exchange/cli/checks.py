@@ -274,6 +274,17 @@ async def check_answers(snapshot: Snapshot, registry: Registry, moment: datetime
     return found
 
 
+def check_notices(snapshot: Snapshot, registry: Registry) -> list[Check]:
+    """Who has not said yet that it has a notice of ours about an agreement."""
+    found: list[Check] = []
+    for peer in registry.partners():
+        waiting = len(snapshot.rows("pushes", peer))
+        if waiting:
+            remedy = "nothing; it is sent again. Until then only this node enforces it: telephone where it matters"
+            found.append(Check(f"notices to {peer}", "warn", f"{waiting} not acknowledged", remedy))
+    return found
+
+
 def _hours(age: timedelta) -> str:
     return f"{age.total_seconds() / 3600:.1f} hours"
 

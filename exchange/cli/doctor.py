@@ -70,6 +70,7 @@ async def _examine(said: Settings, home: Home, config: Config, *, no_peers: bool
             found += checks.check_agreements(registry, now)
             found += checks.check_queues(snapshot, registry, health, now)
             found += await checks.check_answers(snapshot, registry, now)
+            found += checks.check_notices(snapshot, registry)
     except ExchangeError as error:
         return [*found, checks.failed("store", error)]
     if not no_peers:

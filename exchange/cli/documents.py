@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from exchange.cli.settings import Settings
     from exchange.core.agreements import Agreement, Clause
     from exchange.core.keys import Card
+    from exchange.core.suspensions import Suspension
     from exchange.core.wire import JsonObject, JsonValue, UnverifiedDocument
 
 STANDARD: Final = "-"
@@ -132,20 +133,24 @@ def is_private(path: Path) -> bool:
 # -- cards and agreements --------------------------------------------------------------------------
 
 
-def parse_signed(name: str, kind: str) -> tuple[bytes, UnverifiedDocument]:
-    """The signed document of a kind in a file. Raises ``PeerError``: input.unsigned, input.not_document, wire.*.
+def parse_signed(name: str, *kinds: str) -> tuple[bytes, UnverifiedDocument]:
+    """The signed document of one of these kinds in a file.
 
     The strict reader knows only that a file is no signed document; here somebody chose the file, perhaps a wrong one.
+    Raises ``PeerError``: input.unsigned, input.not_document, wire.*.
     """
     from exchange.cli.provision import parse_draft
 
     data = read_input(name, wire.MAX_DOCUMENT_BYTES)
     try:
-        return data, wire.parse_signed_document(data, kind)
-    except PeerError as error:
-        if error.code == "wire.wrong_type" or parse_draft(data).signatures:
+        document = wire.parse_signed_document(data)
+    except PeerError:
+        if parse_draft(data).signatures:
             raise
-    raise PeerError("input.unsigned", Path(name).name)
+        raise PeerError("input.unsigned", Path(name).name) from None
+    if document.payload_type not in kinds:
+        raise PeerError("wire.wrong_type", "document.payloadType")
+    return data, document
 
 
 def card_to_json(card: Card, signatures: int) -> JsonObject:
@@ -240,6 +245,36 @@ def show_agreement(agreement: Agreement, facts: JsonObject) -> None:
         output.line()
         output.paragraph(f"{rule.id} (prohibition): {output.text_of(dict(rule.text))}")
         output.pairs([("    kinds", ", ".join(rule.kinds)), ("    purposes", ", ".join(rule.purposes))])
+
+
+def notice_to_json(notice: Suspension, signatures: int) -> JsonObject:
+    """A notice that nobody has verified yet, or its draft."""
+    return {
+        "agreement": notice.agreement,
+        "party": notice.party,
+        "network": notice.network,
+        "serial": notice.serial,
+        "action": notice.action.value,
+        "time": wire.encode_time(notice.time),
+        "reason": dict(notice.reason),
+        "others_continue": notice.others_continue,
+        "digest": notice.digest,
+        "signatures": signatures,
+    }
+
+
+def show_notice(facts: JsonObject) -> None:
+    """A notice for people."""
+    output.pairs(
+        [
+            ("notice", f"{facts['action']} {facts['agreement']}"),
+            ("by", f"{output.text_of(facts['party'])}, number {output.text_of(facts['serial'])}"),
+            ("time", output.text_of(facts["time"])),
+            ("reason", output.text_of(facts["reason"])),
+            ("others", "go on" if facts["others_continue"] else "stop as well"),
+            ("signatures", output.text_of(facts["signatures"])),
+        ]
+    )
 
 
 def _conditions(clause: Clause) -> list[tuple[str, str]]:

@@ -48,6 +48,7 @@ from exchange.core.keys import (
     read_card,
 )
 from exchange.core.merkle import Frontier
+from exchange.core.suspensions import read_suspension
 from exchange.core.wire import DocumentType, JsonValue, NetworkId, UnverifiedDocument
 from exchange.ports import Changes
 
@@ -57,6 +58,7 @@ if TYPE_CHECKING:
 
     from exchange.core.agreements import Agreement
     from exchange.core.keys import PublicKey
+    from exchange.core.suspensions import Suspension
 
 DEFAULT_NETWORK: Final = NetworkId("training-local")  # nothing is real before somebody says so
 CARD_LIFE: Final = timedelta(days=730)
@@ -177,6 +179,8 @@ def parse_draft(data: bytes) -> UnverifiedDocument:
         kind = DocumentType.CARD
     elif "parties" in value:
         kind = DocumentType.AGREEMENT
+    elif "others_continue" in value:
+        kind = DocumentType.SUSPENSION
     else:
         raise PeerError("input.not_document")
     return UnverifiedDocument(kind, wire.encode_json(strip_comments(value)), ())
@@ -206,10 +210,10 @@ def _with_authority(document: UnverifiedDocument, authority: Authority) -> Unver
 
 
 def document_to_sign(signer: AuthorityKeys, data: bytes) -> UnverifiedDocument:
-    """A card or an agreement as this authority, whose keys are not needed yet, would sign it.
+    """A card, an agreement or a notice about one as this authority, whose keys are not needed yet, would sign it.
 
-    Raises ``PeerError``: wire.*, key.wrong_network, agreement.not_party, card.chain where the card is of another
-    country or names another authority, and whatever reading the document raises.
+    Raises ``PeerError``: wire.*, key.wrong_network, agreement.not_party (also a notice of another country's node),
+    card.chain where the card is of another country or names another authority, and whatever reading it raises.
     """
     document = parse_draft(data)
     if document.payload_type == DocumentType.CARD:
@@ -228,13 +232,19 @@ def document_to_sign(signer: AuthorityKeys, data: bytes) -> UnverifiedDocument:
             raise PeerError("key.wrong_network", "agreement.network")
         if signer.authority.fingerprint not in {party.authority for party in agreement.parties}:
             raise PeerError("agreement.not_party", "agreement.parties")
+    elif document.payload_type == DocumentType.SUSPENSION:
+        notice = read_suspension(document)
+        if notice.network != signer.network:
+            raise PeerError("key.wrong_network", "suspension.network")
+        if not notice.party.startswith(f"{signer.country.lower()}-"):
+            raise PeerError("agreement.not_party", "suspension.party")
     else:
         raise PeerError("wire.wrong_type", "document.payloadType")
     return document
 
 
 def sign_document(signer: AuthorityKeys, data: bytes) -> bytes:
-    """Sign a card or an agreement with every key that is here and has not signed yet.
+    """Sign a card, an agreement or a notice with every key that is here and has not signed yet.
 
     Raises what ``document_to_sign`` raises.
     """
@@ -359,13 +369,15 @@ def encode_readable(value: JsonValue | dict[str, Any]) -> bytes:
     return json.dumps(value, ensure_ascii=False, indent=2).encode() + b"\n"
 
 
-async def install_offline(home: Home, key: bytes | Keyring, documents: Sequence[bytes]) -> list[Card | Agreement]:
+async def install_offline(
+    home: Home, key: bytes | Keyring, documents: Sequence[bytes]
+) -> list[Card | Agreement | Suspension]:
     """Install cards, then agreements, into the store of a node that does not run; each with its log entry.
 
     ``key`` is the passphrase, or the keyring that it opened. Raises ``LocalError`` node.locked, input.passphrase, and
     whatever verifying a document raises; those before it stay installed.
     """
-    installed: list[Card | Agreement] = []
+    installed: list[Card | Agreement | Suspension] = []
     async with offline_node(home, key, require_card=False) as bundle:
         for data in sorted(documents, key=_cards_first):
             # One by one: an agreement is verified against the cards before it.

@@ -191,7 +191,7 @@ def _show_authority(said: Settings, path: Path, held: AuthorityKeys) -> int:
 @click.argument("file")
 @click.option("--out", metavar="FILE", help="Where to write; default: beside FILE, without .unsigned or .draft.")
 def sign(*, file: str, out: str | None) -> int:
-    """Sign a card or an agreement.
+    """Sign a card, an agreement or a notice about one.
 
     FILE is a draft, or a document that others have signed already.
     """
@@ -246,10 +246,13 @@ def _facts(document: UnverifiedDocument) -> tuple[str, JsonObject]:
     from exchange.cli import documents
     from exchange.core.agreements import read_agreement
     from exchange.core.keys import read_card
+    from exchange.core.suspensions import read_suspension
     from exchange.core.wire import DocumentType
 
     if document.payload_type == DocumentType.CARD:
         return "card", documents.card_to_json(read_card(document), len(document.signatures))
+    if document.payload_type == DocumentType.SUSPENSION:
+        return "notice", documents.notice_to_json(read_suspension(document), len(document.signatures))
     return "agreement", documents.agreement_to_json(read_agreement(document), len(document.signatures))
 
 
@@ -260,6 +263,8 @@ def _show(document: UnverifiedDocument, facts: JsonObject) -> None:
 
     if document.payload_type == DocumentType.CARD:
         documents.show_card(facts)
+    elif document.payload_type == DocumentType.SUSPENSION:
+        documents.show_notice(facts)
     else:
         documents.show_agreement(read_agreement(document), facts)
 

@@ -98,6 +98,7 @@ class Event(StrEnum):
     AGREEMENT_INSTALLED = "agreement_installed"
     AGREEMENT_SUSPENDED = "agreement_suspended"
     AGREEMENT_RESUMED = "agreement_resumed"
+    AGREEMENT_LEFT = "agreement_left"
     CARD_INSTALLED = "card_installed"
     CARD_BLOCKED = "card_blocked"
     CARD_UNBLOCKED = "card_unblocked"

@@ -219,6 +219,14 @@ class Voided:
 
 
 @dataclass(frozen=True, slots=True)
+class Suspended:
+    """The agreement of these held messages does not serve any more; the peer's numbers and ``held`` are touched."""
+
+    digests: frozenset[Digest]
+    now: datetime
+
+
+@dataclass(frozen=True, slots=True)
 class BlobsArrived:
     """Every evidence file of the incoming message is whole."""
 
@@ -241,7 +249,18 @@ class Tick:
 
 
 Event: TypeAlias = (
-    Submitted | Sealed | Sent | Answered | Replied | Cancelled | Received | Voided | BlobsArrived | Opened | Tick
+    Submitted
+    | Sealed
+    | Sent
+    | Answered
+    | Replied
+    | Cancelled
+    | Received
+    | Voided
+    | Suspended
+    | BlobsArrived
+    | Opened
+    | Tick
 )
 
 

@@ -14,6 +14,8 @@ Rules:
    the class of another fault.
 
 What this module does not do: choose exit codes (``exchange.cli``) or answer peers (``core.relay``).
+
+Length: one table, of which most is text.
 """
 
 from __future__ import annotations
@@ -214,6 +216,14 @@ CODES: dict[str, Code] = {
     "agreement.not_in_force": _peer(
         "the agreement was not in force when the message was created", "renew the agreement"
     ),
+    "agreement.suspended": _peer(
+        "the agreement is suspended, or a party has left it", "exchange agreement list says by whom and since when"
+    ),
+    "agreement.notice_stale": _peer(
+        "a newer notice of that party is held, or it has left the agreement",
+        "exchange agreement list shows how it stands; a new notice needs a higher serial",
+    ),
+    "agreement.notice_early": _peer("the notice is dated in the future", "check the clocks of both nodes"),
     "agreement.digest": _peer("the agreement differs from the one installed under that name", "compare both copies"),
     "agreement.conflict": _peer(
         "another document with the same id and version is installed", "raise the version number"
@@ -304,7 +314,9 @@ CODES: dict[str, Code] = {
     "input.unsigned": _peer(
         "the file is a draft that nobody has signed yet", "exchange authority sign FILE, at the authority's home"
     ),
-    "input.not_document": _peer("the file is neither a card nor an agreement", "check which file was meant"),
+    "input.not_document": _peer(
+        "the file is neither a card, nor an agreement, nor a notice about one", "check which file was meant"
+    ),
     "input.unknown_agreement": _local(
         "no such agreement is installed, and no file has that name", "exchange agreement list names those installed"
     ),

@@ -13,6 +13,8 @@ Rules:
 6. A bare (transient) code never ends an attempt; a re-sealed attempt takes a new number.
 
 What it does not do: clocks, bytes, keys, policy. Time enters with the event.
+
+Length: one machine, one table.
 """
 
 from __future__ import annotations
@@ -48,6 +50,7 @@ from exchange.core.delivery import (
     State,
     Status,
     Submitted,
+    Suspended,
     Tell,
     Tick,
     Unsend,
@@ -132,6 +135,7 @@ def handle(state: State, event: Event) -> tuple[State, Effects]:  # noqa: C901, 
     Cancelled     outgoing   refused with our own code; the number is voided; leaf
     Received      incoming   accepted, held or refused; leaf; number consumed; held ones looked at
     Voided        window     number consumed; leaf; held ones looked at
+    Suspended     window     held ones refused; leaf; numbers consumed; the others looked at
     BlobsArrived  incoming   complete; leaf
     Opened        incoming   opened; leaf, each time
     Tick          outgoing   expired after MAX_WAIT; the number is voided; leaf
@@ -155,6 +159,8 @@ def handle(state: State, event: Event) -> tuple[State, Effects]:  # noqa: C901, 
             return _received(state, event)
         case Voided():
             return _voided(state, event)
+        case Suspended():
+            return _suspended(state, event)
         case BlobsArrived():
             return _blobs_arrived(state, event)
         case Opened():
@@ -360,6 +366,22 @@ def _voided(state: State, event: Voided) -> tuple[State, Effects]:
         held.append(kept)
     state = state._replace(window=window.consume(event.seq), held=tuple(held))
     state, more = _release(state, None, event.now)
+    return state, (*effects, *more)
+
+
+def _suspended(state: State, event: Suspended) -> tuple[State, Effects]:
+    """What was held is judged at its commit, and that would come after the suspension: it is refused now."""
+    window = state.window
+    effects: list[Effect] = []
+    held: list[Incoming] = []
+    for item in state.held:
+        kept = item
+        if item.digest in event.digests and item.status is Status.HELD:
+            kept, refused = _settle(item._replace(code="agreement.suspended"), event.now)
+            effects += refused
+            window = window.consume(item.seq)
+        held.append(kept)
+    state, more = _release(state._replace(window=window, held=tuple(held)), None, event.now)
     return state, (*effects, *more)
 
 

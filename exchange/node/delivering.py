@@ -23,7 +23,7 @@ from exchange.core.audit import Event
 from exchange.core.envelope import encode_batch
 from exchange.core.errors import CODES, PeerError
 from exchange.core.wire import Digest, DocumentType, parse_signed_document
-from exchange.node.queues import MAX_READY
+from exchange.node.queues import MAX_READY, back_off
 from exchange.node.records import id_list, outgoing_from_row
 from exchange.node.registry import add_document
 
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from exchange.core.keys import Card
     from exchange.core.wire import NodeId, UnverifiedDocument
     from exchange.node.ledger import Ledger, Transaction
+    from exchange.node.pushing import Pusher
     from exchange.node.queues import Item, PeerQueue, Queues
     from exchange.node.registry import Registry
     from exchange.node.sending import Sender
@@ -41,8 +42,6 @@ MAX_ITEMS: Final = 64  # a batch that long costs its receiver one commit and abo
 MAX_BYTES: Final = 2 * 1_048_576
 MAX_DOCUMENTS: Final = 4 * MAX_ITEMS  # for each item a stored answer, for a void also that of its envelope; and news
 MAX_RESPONSE_BYTES: Final = 4 * 1_048_576
-FIRST_WAIT: Final = 0.5
-LONGEST_WAIT: Final = 300.0
 _UNSENT: Final = frozenset({"refused", "tls", "name"})  # the connection was never made
 
 
@@ -57,6 +56,7 @@ class Delivery:
     peers: Peers
     secrets: Secrets
     clock: Clock
+    pusher: Pusher
     _tasks: dict[NodeId, list[asyncio.Task[None]]] = field(default_factory=dict)
 
     def start(self, peer: NodeId) -> None:
@@ -64,7 +64,9 @@ class Delivery:
         if peer in self._tasks:
             return
         workers = [self._work(peer, first=index == 0) for index in range(WORKERS)]
-        self._tasks[peer] = [asyncio.create_task(work) for work in (*workers, self._work_blobs(peer))]
+        self._tasks[peer] = [
+            asyncio.create_task(work) for work in (*workers, self._work_blobs(peer), self.pusher.work(peer))
+        ]
 
     @property
     def tasks(self) -> list[asyncio.Task[None]]:
@@ -112,9 +114,7 @@ class Delivery:
             await asyncio.wait_for(queue.wake.wait(), min(waits, default=None))
 
     def _back_off(self, failures: int) -> float:
-        """Seconds to wait after that many failures, doubling, with a jitter of one half either way."""
-        wait: float = min(LONGEST_WAIT, FIRST_WAIT * 2 ** min(failures, 10))
-        return wait * (0.5 + self.clock.random(1)[0] / 255)
+        return back_off(failures, self.clock.random)
 
     async def _prepare(self, peer: NodeId, queue: PeerQueue, card: Card) -> None:
         """Prekeys, messages that wait unsealed, and a queue filled from the store."""

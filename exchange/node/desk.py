@@ -19,6 +19,7 @@ from exchange.core.audit import Event
 from exchange.core.delivery import OPEN
 from exchange.core.errors import LocalError, PeerError
 from exchange.core.keys import Card, Use, read_card
+from exchange.core.suspensions import Action, Suspension, encode_suspension
 from exchange.core.wire import Digest, DocumentType, Fields, JsonObject, JsonValue, NodeId, parse_signed_document
 from exchange.node import reports
 from exchange.node.staging import Staging
@@ -60,6 +61,7 @@ class Desk:
             "block": self._block,
             "agreements": self._agreements,
             "agreement": self._agreement,
+            "notice": self._notice,
             "health": self._health,
         }
 
@@ -213,8 +215,8 @@ class Desk:
 
     # -- documents
 
-    async def install(self, data: bytes, actor: str = OPERATOR) -> Card | Agreement:
-        """Install a card or an agreement; the node's own card must be of its own keys."""
+    async def install(self, data: bytes, actor: str = OPERATOR) -> Card | Agreement | Suspension:
+        """Install a card, an agreement or a notice; the node's own card must be of its own keys."""
         document = parse_signed_document(data)
         if document.payload_type == DocumentType.CARD:
             card = read_card(document)
@@ -227,7 +229,9 @@ class Desk:
         item = await self.install(args.bytes("document"), _actor(args))
         if isinstance(item, Card):
             return reports.card_to_json(item, self._node.registry)
-        return reports.agreement_to_json(item, self._node.registry)
+        if isinstance(item, Suspension):
+            return reports.notice_to_json(item)
+        return reports.agreement_to_json(item, self._node.registry, self._node.outside.clock.now())
 
     async def _cards(self, args: Fields) -> JsonValue:
         """Every card, our own first."""
@@ -276,7 +280,8 @@ class Desk:
         args.done()
         registry = self._node.registry
         held = sorted(registry.agreements.values(), key=lambda item: (item.id, -item.version))
-        return [reports.agreement_to_json(item, registry) for item in held]
+        now = self._node.outside.clock.now()
+        return [reports.agreement_to_json(item, registry, now) for item in held]
 
     async def _agreement(self, args: Fields) -> JsonValue:
         """``{id, version?}``: one agreement with its payload and document, the newest version unless one is named."""
@@ -287,7 +292,10 @@ class Desk:
         if not found:
             raise LocalError("input.unknown_agreement")
         newest = max(found, key=lambda item: item.version)
-        return {**reports.agreement_with_text(newest, registry), "quotas": await self._quotas(newest)}
+        return {
+            **reports.agreement_with_text(newest, registry, self._node.outside.clock.now()),
+            "quotas": await self._quotas(newest),
+        }
 
     async def _quotas(self, agreement: Agreement) -> list[JsonValue]:
         """How much of today's quota of each clause each of its senders has used, as far as this node counts them."""
@@ -308,6 +316,22 @@ class Desk:
             if clause.quota_per_day is not None
             for sender in clause.sender
         ]
+
+    async def _notice(self, args: Fields) -> JsonValue:
+        """``{agreement, action, reason: {lang: text}, others_continue, sign, actor?}``: suspend, leave, resume.
+
+        With ``sign`` this node signs it and it holds at once; else its text comes back, for the authority to sign.
+        """
+        ident, action = args.text("agreement"), Action(args.choice("action", tuple(Action)))
+        reason, others = args.mapping("reason", high=8, max_chars=4096), args.flag("others_continue")
+        sign, actor, notices = args.flag("sign"), _actor(args), self._node.notices
+        args.done()
+        if not self._node.registry.versions_of(ident):
+            raise LocalError("input.unknown_agreement")
+        if not sign:
+            draft = notices.draft(ident, action, reason, others_continue=others)
+            return {**reports.notice_to_json(draft), "payload": encode_suspension(draft).decode()}
+        return reports.notice_to_json(await notices.issue(ident, action, reason, others_continue=others, actor=actor))
 
     # -- the node
 

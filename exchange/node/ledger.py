@@ -44,6 +44,7 @@ if TYPE_CHECKING:
     from exchange.core.answers import AnswerItem
     from exchange.core.audit import ClosedBatch, ReservedLeaf
     from exchange.core.delivery import Incoming
+    from exchange.core.suspensions import Suspension
     from exchange.core.wire import Digest
     from exchange.node.registry import Registry
     from exchange.ports import Clock, Secrets, Store
@@ -85,6 +86,7 @@ class Transaction:
     quotas: dict[tuple[str, str, str], dict[str, int]] = field(default_factory=dict)
     clocks: ClockChanges = field(default_factory=ClockChanges)
     new_cases: set[str] = field(default_factory=set)
+    notices: list[Suspension] = field(default_factory=list)  # about agreements; they count from here on
     _answered: set[tuple[NodeId, Digest]] = field(default_factory=set)
     # Ordered: rows are written in the order in which officers and peers caused them.
     _dirty_out: dict[tuple[str, str], None] = field(default_factory=dict)
@@ -165,6 +167,14 @@ class Transaction:
     def installs_any(self) -> bool:
         """Whether this transaction installs a document."""
         return bool(self.changes.rows.get("put_document"))
+
+    def forget_send(self, digest: Digest) -> None:
+        """Do not put an envelope into the outbox that this transaction sealed.
+
+        To take it out again would not do: of two statements the one that was used first runs first, for all its rows.
+        """
+        if rows := self.changes.rows.get("put_outbox"):
+            rows[:] = [row for row in rows if row[0] != digest]
 
     def answer(self, peer: NodeId, pending: PendingAnswer) -> None:
         """Sign this with the other answers to a peer, at the end."""

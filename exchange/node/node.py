@@ -6,6 +6,8 @@ Rules:
 1. Start-up is recovery: what the last process left is loaded, checked and sent on by the ordinary workers.
 2. Housekeeping is idempotent and may run at any moment: prekeys, checkpoints, what waited too long.
 3. When the ledger stops, everything stops: a node that cannot write must not speak.
+
+Length: the resources that peers ask for and the life of what answers them are read together.
 """
 
 from __future__ import annotations
@@ -34,8 +36,10 @@ from exchange.core.wire import DocumentType, NodeId, parse_signed_document
 from exchange.node.delivering import Delivery
 from exchange.node.evidence import EvidenceReceiver
 from exchange.node.ledger import Ledger
+from exchange.node.notices import Notices
 from exchange.node.obligations import Obligations
 from exchange.node.prekeys import Prekeys
+from exchange.node.pushing import Pusher
 from exchange.node.queues import Queues
 from exchange.node.reading import Reader
 from exchange.node.receiving import Receiver
@@ -48,6 +52,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from exchange.core.schemas import SchemaBook
+    from exchange.core.suspensions import Suspension
     from exchange.core.wire import JsonObject, NetworkId
     from exchange.node.ledger import Transaction
     from exchange.ports import Blobs, Clock, Peers, Secrets, Store
@@ -91,6 +96,7 @@ class Node:
     delivery: Delivery
     evidence: EvidenceReceiver
     obligations: Obligations
+    notices: Notices
     _tasks: list[asyncio.Task[None]] = field(default_factory=list)
     _nonces: dict[NodeId, dict[str, datetime]] = field(default_factory=dict)
     _pushed: dict[NodeId, datetime] = field(default_factory=dict)
@@ -127,9 +133,19 @@ class Node:
             sender=sender,
             receiver=Receiver(registry, outside.book, ledger, queues, prekeys, outside.blobs, outside.clock),
             reader=Reader(outside.book, ledger, queues, outside.secrets),
-            delivery=Delivery(registry, ledger, queues, sender, outside.peers, outside.secrets, outside.clock),
+            delivery=Delivery(
+                registry,
+                ledger,
+                queues,
+                sender,
+                outside.peers,
+                outside.secrets,
+                outside.clock,
+                Pusher(registry, ledger, queues, outside.peers, outside.clock),
+            ),
             evidence=EvidenceReceiver(ledger, queues, outside.blobs),
             obligations=Obligations(registry, ledger, queues),
+            notices=Notices(registry, ledger, queues, outside.clock),
         )
 
     async def start(self) -> None:
@@ -304,13 +320,13 @@ class Node:
         return await self.evidence.receive(peer, h, chunks, length)
 
     async def receive_document(self, data: bytes) -> None:
-        """POST /v1/documents: a successor of a card held here, an agreement signed by all, a prekey bundle."""
+        """POST /v1/documents: a successor of a card held here, an agreement signed by all, a notice, prekeys."""
         document = parse_signed_document(data)
         if document.payload_type == DocumentType.CARD:
             if read_card(document).node not in self.registry.cards:
                 raise PeerError("card.unknown", "document")
             await self.install(data)
-        elif document.payload_type == DocumentType.AGREEMENT:
+        elif document.payload_type in {DocumentType.AGREEMENT, DocumentType.SUSPENSION}:
             await self.install(data)
         elif document.payload_type == DocumentType.PREKEYS:
             node, now = NodeId(document.fields("prekeys").text("node", pattern=wire.NODE_ID)), self.outside.clock.now()
@@ -325,9 +341,11 @@ class Node:
 
     # -- installing documents
 
-    async def install(self, data: bytes, actor: str = "peer") -> Card | Agreement:
-        """Verify a card or an agreement, log it, and use it from now on."""
+    async def install(self, data: bytes, actor: str = "peer") -> Card | Agreement | Suspension:
+        """Verify a card, an agreement or a notice about one, log it, and use it from now on."""
         document = parse_signed_document(data)
+        if document.payload_type == DocumentType.SUSPENSION:
+            return await self.notices.install(data, actor)
         item: Card | Agreement
         if document.payload_type == DocumentType.CARD:
             item = self.registry.check_card(data, self.outside.clock.now())

@@ -35,11 +35,13 @@ if TYPE_CHECKING:
     from exchange.core.decision import Exchange
     from exchange.core.duties import Duty
     from exchange.core.schemas import SchemaBook
+    from exchange.core.suspensions import Standing, Suspension
     from exchange.core.wire import Digest, JsonObject, JsonValue, MessageId, NodeId
     from exchange.node.ledger import Transaction
     from exchange.node.registry import Registry
 
 DEFAULT_RETENTION_DAYS: Final = 365
+SUSPENDED_REACH: Final = 99  # beyond every condition of 8.3 and 8.4
 
 
 @dataclass(frozen=True, slots=True)
@@ -201,7 +203,7 @@ async def make_plan(tx: Transaction, registry: Registry, book: SchemaBook, draft
         for agreement in routes
         if any(clause.quota_per_day is not None for clause in agreement.clauses_for(draft.read.kind))
     }
-    plan = choose(registry, peer, variants, used)
+    plan = choose(registry, peer, variants, used, tx.notices)
     if plan.decision.allowed and draft.read.schema not in card.accepts:  # only the recipient's program has to change
         refused = _refusal("schema.unknown", peer)
         refused = replace(refused, agreement=plan.decision.agreement, version=plan.decision.version)
@@ -221,26 +223,45 @@ async def _plan_duty(tx: Transaction, registry: Registry, draft: Draft, peer: No
     return Plan(peer, decide(agreement, exchange, {}), agreement, (), duty=duty)
 
 
-def choose(registry: Registry, peer: NodeId, variants: Variants, used: Mapping[Digest, Mapping[str, int]]) -> Plan:
-    """The first agreement and clause that permit, else the nearest refusal; ``used`` has those with a quota."""
-    nearest = _choose(registry.routes(peer, variants.kind), peer, variants, used)
+def choose(
+    registry: Registry,
+    peer: NodeId,
+    variants: Variants,
+    used: Mapping[Digest, Mapping[str, int]],
+    pending: Sequence[Suspension] = (),
+) -> Plan:
+    """The first agreement and clause that permit, else the nearest refusal; ``used`` has those with a quota.
+
+    ``pending`` are the notices about agreements that are being committed.
+    """
+
+    def stands(agreement: Agreement) -> Standing:
+        return registry.standing(agreement, peer, pending)
+
+    nearest = _choose(registry.routes(peer, variants.kind), peer, variants, used, stands)
     if nearest is not None and (nearest.decision.allowed or nearest.decision.reach >= 0):
         return nearest
     # No agreement in force has a clause for the kind: each is asked, so that the nearest reason is told.
     served = [registry.serving(held.digest) for held in registry.agreements_with(peer)]
-    nearest = _choose([item for item in served if item is not None], peer, variants, used)
+    nearest = _choose([item for item in served if item is not None], peer, variants, used, stands)
     if nearest is not None:
         return nearest
     return Plan(peer, _refusal("agreement.unknown", f"{registry.me} and {peer}"), None, ())
 
 
 def _choose(
-    agreements: Sequence[Agreement], peer: NodeId, variants: Variants, used: Mapping[Digest, Mapping[str, int]]
+    agreements: Sequence[Agreement],
+    peer: NodeId,
+    variants: Variants,
+    used: Mapping[Digest, Mapping[str, int]],
+    stands: Callable[[Agreement], Standing],
 ) -> Plan | None:
     nearest: Plan | None = None
     for agreement in agreements:
         counted = used.get(agreement.digest, {})
         decision = decide_each(agreement, variants.whole, variants.of, counted)
+        if decision.allowed:
+            decision = stop_suspended(decision, stands(agreement))
         if decision.allowed:
             clause = agreement.clause(decision.clause)
             withheld = () if clause is None else variants.withheld(clause)
@@ -248,6 +269,15 @@ def _choose(
         if nearest is None or decision.reach > nearest.decision.reach:
             nearest = Plan(peer, decision, agreement, (), approved=variants.approved)
     return nearest
+
+
+def stop_suspended(decision: Decision, standing: Standing) -> Decision:
+    """A permit under an agreement that stands still is none: nearer than any other refusal, for only that must end."""
+    if not decision.allowed or standing.serves:
+        return decision
+    code, reason = "agreement.suspended", f"{standing.state} by {standing.by}"
+    needs = (Need(code, reason),)
+    return replace(decision, allowed=False, code=code, reason=reason, reach=SUSPENDED_REACH, needs=needs)
 
 
 def _refusal(code: str, what: str) -> Decision:

@@ -23,6 +23,14 @@ if TYPE_CHECKING:
 
 Item: TypeAlias = "tuple[int, int, str, str, bytes, bytes]"  # lane, seq, digest, message id, document, body
 MAX_READY: Final = 512
+FIRST_WAIT: Final = 0.5
+LONGEST_WAIT: Final = 300.0
+
+
+def back_off(failures: int, random: Callable[[int], bytes]) -> float:
+    """Seconds to wait after that many failures, doubling, with a jitter of one half either way."""
+    wait: float = min(LONGEST_WAIT, FIRST_WAIT * 2 ** min(failures, 10))
+    return wait * (0.5 + random(1)[0] / 255)
 
 
 @dataclass(slots=True)
@@ -31,6 +39,7 @@ class PeerQueue:
 
     wake: asyncio.Event = field(default_factory=asyncio.Event)
     blobs: asyncio.Event = field(default_factory=asyncio.Event)
+    documents: asyncio.Event = field(default_factory=asyncio.Event)
     ready: list[Item] = field(default_factory=list)
     known: set[str] = field(default_factory=set)
     in_flight: dict[str, Item] = field(default_factory=dict)
@@ -67,16 +76,18 @@ class PeerQueue:
         """The peer was heard of: if nobody could reach it, it is tried again at once."""
         if self.silent:
             self.succeed()
-            self.wake.set()
-            self.blobs.set()
+            self._wake_all()
+
+    def _wake_all(self) -> None:
+        for event in (self.wake, self.blobs, self.documents):
+            event.set()
 
     def retry(self) -> None:
         """The peer, or an operator, asks for everything that waits."""
         self.succeed()
         self.deferrals = 0
         self.unpark()
-        self.wake.set()
-        self.blobs.set()
+        self._wake_all()
 
     def progress(self, answered: int) -> None:
         """So many were finally answered: twice as many of those that wait, the first in line, may be taken now.

@@ -225,6 +225,7 @@ class Receiver:
             (cek,) = await tx.secrets.open([OpenItem(reserved, core.prekey, envelope.wrapped, envelope.info)])
             opened = read_message(envelope, cek, reception)
             message = permit(opened, serving, reception, await find_duty(tx, opened.header, self.registry.me))
+            self._refuse_suspended(tx, serving, core.sender, message)
         except PeerError as error:
             if reserved is None and error.code in TRANSIENT:
                 reply.deferred.append((envelope.digest, error.code))
@@ -232,6 +233,12 @@ class Receiver:
             await self._refuse(tx, envelope, reserved, error, reply)
             return
         await self._accept(tx, envelope, cek or b"", message, serving, reserved, reply)
+
+    def _refuse_suspended(self, tx: Transaction, agreement: Agreement, peer: NodeId, message: Message) -> None:
+        """Step R20: the permit is that of ``created``, the standing that of this commit. Raises agreement.suspended."""
+        standing = self.registry.standing(agreement, peer, tx.notices)
+        if message.duty is None and not standing.serves:
+            raise PeerError("agreement.suspended", "R20", message.decision.clause)
 
     async def _refuse(
         self, tx: Transaction, envelope: SignedEnvelope, reserved: ReservedLeaf | None, error: PeerError, reply: Reply

@@ -1,26 +1,38 @@
-"""What this node holds of others: cards, agreements, prekey bundles, blocks.
+"""What this node holds of others: cards, agreements and notices about them, prekey bundles, blocks.
 
-Implements docs/protocol.md sections 4 and 8.2. Rule: everything here was verified before it was installed and is
-verified again when it is loaded from the store; the store is not trusted to be unchanged.
+Implements docs/protocol.md sections 4, 8.2 and 8.5 (L1 to L6). Rule: everything here was verified before it was
+installed and is verified again when it is loaded from the store; the store is not trusted to be unchanged.
 """
 
 from __future__ import annotations
 
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 from exchange.core import wire
 from exchange.core.agreements import ANY, Agreement, verify_agreement
 from exchange.core.errors import IntegrityError, PeerError
 from exchange.core.keys import Authority, Card, PrekeyBundle, read_card, verify_card, verify_prekeys
-from exchange.core.wire import Digest, DocumentType, NetworkId, NodeId, parse_signed_document
+from exchange.core.suspensions import (
+    SERVES,
+    Standing,
+    Suspension,
+    check_date,
+    read_suspension,
+    standing,
+    verify_suspension,
+)
+from exchange.core.wire import AgreementId, Digest, DocumentType, NetworkId, NodeId, parse_signed_document
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
     from datetime import datetime
 
+    from exchange.core.wire import UnverifiedDocument
     from exchange.ports import Changes, Records, Row
+
+Document: TypeAlias = "Card | Agreement | PrekeyBundle | Suspension"
 
 
 @dataclass(slots=True)
@@ -35,6 +47,8 @@ class Registry:
     blocked: set[NodeId] = field(default_factory=set)
     bytes_of: dict[Digest, bytes] = field(default_factory=dict)
     authorities: dict[tuple[NodeId, Digest], Authority] = field(default_factory=dict)
+    chains: dict[NodeId, list[Card]] = field(default_factory=dict)  # every version held here, oldest first
+    notices: dict[AgreementId, dict[NodeId, Suspension]] = field(default_factory=dict)  # the newest of each party
     # Every message asks; both are made anew when an agreement is installed.
     _serving: dict[Digest, Agreement] = field(default_factory=dict)
     _routes: dict[tuple[NodeId, str], tuple[Agreement, ...]] = field(default_factory=dict)
@@ -79,6 +93,26 @@ class Registry:
         ]
         self._serving[digest] = serving = replace(agreement, valid_until=min([agreement.valid_until, *starts]))
         return serving
+
+    def versions_of(self, ident: str) -> list[Agreement]:
+        """Every installed version of an agreement, oldest first."""
+        held = [item for item in self.agreements.values() if item.id == ident]
+        return sorted(held, key=lambda item: item.version)
+
+    def newest_notices(self, ident: AgreementId, pending: Sequence[Suspension] = ()) -> dict[NodeId, Suspension]:
+        """The newest notice of each party about an agreement; ``pending`` are those that are being committed."""
+        newest = dict(self.notices.get(ident, {}))
+        for notice in pending:
+            if notice.agreement == ident and notice.is_newer(newest.get(notice.party)):
+                newest[notice.party] = notice
+        return newest
+
+    def standing(self, agreement: Agreement, peer: NodeId, pending: Sequence[Suspension] = ()) -> Standing:
+        """How an agreement stands between this node and a peer; a notice of who is no party to it counts nothing."""
+        if not pending and agreement.id not in self.notices:
+            return SERVES
+        newest = self.newest_notices(agreement.id, pending).values()
+        return standing([notice for notice in newest if agreement.names(notice.party)], self.me, peer)
 
     def has_rival(self, ident: str, version: int, digest: str) -> bool:
         """Whether another document of that id and version is installed."""
@@ -127,11 +161,47 @@ class Registry:
             raise PeerError("prekey.invalid", "prekeys.serial")
         return bundle
 
-    def keep(self, item: Card | Agreement | PrekeyBundle, data: bytes) -> None:
+    def check_notice(self, data: bytes, now: datetime, pending: Sequence[Suspension] = ()) -> Suspension:
+        """Verify a notice about an agreement with the card held of its party (L1 to L5); the one held passes again.
+
+        Raises ``PeerError``: card.unknown, agreement.unknown, agreement.not_party, agreement.notice_stale, and what
+        core.suspensions raises.
+        """
+        document = parse_signed_document(data, DocumentType.SUSPENSION)
+        party = read_suspension(document).party
+        card = self.cards.get(party)
+        if card is None:
+            raise PeerError("card.unknown", party)
+        notice = verify_suspension(document, card)
+        check_date(notice, now)
+        versions = self.versions_of(notice.agreement)
+        if not versions:
+            raise PeerError("agreement.unknown", "suspension.agreement")
+        if not any(item.names(party) for item in versions):
+            raise PeerError("agreement.not_party", "suspension.party")
+        if notice.digest in self.bytes_of or notice.digest in {item.digest for item in pending}:
+            return notice
+        if not notice.is_newer(self.newest_notices(notice.agreement, pending).get(party)):
+            raise PeerError("agreement.notice_stale", "suspension.serial")
+        return notice
+
+    def verify_held_notice(self, document: UnverifiedDocument) -> Suspension:
+        """A stored notice, by whichever of its party's cards it was verified with when it came."""
+        party = read_suspension(document).party
+        refusal = PeerError("card.unknown", party)
+        for card in reversed(self.chains.get(party, [])):
+            try:
+                return verify_suspension(document, card)
+            except PeerError as error:
+                refusal = error
+        raise refusal
+
+    def keep(self, item: Document, data: bytes) -> None:
         """Use a document from now on, after its commit."""
         self.bytes_of[item.digest] = data
         if isinstance(item, Card):
             self.cards[item.node] = item
+            self.chains.setdefault(item.node, []).append(item)
             self.authorities[item.node, item.authority.fingerprint] = item.authority
             bundle = self.prekeys.pop(item.node, None)
             # Nothing is sealed to prekeys that were signed by a key which the new card does not name any more.
@@ -142,6 +212,10 @@ class Registry:
             self.agreements[item.digest] = item
             self._serving.clear()
             self._route(item)
+        elif isinstance(item, Suspension):
+            newest = self.notices.setdefault(item.agreement, {})
+            if item.is_newer(newest.get(item.party)):
+                newest[item.party] = item
         else:
             before = self.prekeys.get(item.node)
             if before is not None and before.digest != item.digest:
@@ -157,7 +231,7 @@ class Registry:
                 self._routes[peer, kind] = tuple(item for item in serving if item.clauses_for(kind))
 
 
-def document_row(item: Card | Agreement | PrekeyBundle, data: bytes, now: datetime) -> Row:
+def document_row(item: Document, data: bytes, now: datetime) -> Row:
     """For put_document."""
     moment = wire.encode_time(now)
     if isinstance(item, Card):
@@ -165,12 +239,13 @@ def document_row(item: Card | Agreement | PrekeyBundle, data: bytes, now: dateti
         return (item.digest, DocumentType.CARD, item.node, item.version, "current", lineage, data, moment)
     if isinstance(item, Agreement):
         return (item.digest, DocumentType.AGREEMENT, item.id, item.version, "current", "", data, moment)
+    if isinstance(item, Suspension):
+        subject = f"{item.party}/{item.agreement}"
+        return (item.digest, DocumentType.SUSPENSION, subject, item.serial, "current", "", data, moment)
     return (item.digest, DocumentType.PREKEYS, item.node, item.serial, "current", "", data, moment)
 
 
-def add_document(
-    changes: Changes, item: Card | Agreement | PrekeyBundle, data: bytes, now: datetime, *, own: bool = False
-) -> None:
+def add_document(changes: Changes, item: Document, data: bytes, now: datetime, *, own: bool = False) -> None:
     """Add a verified document to a transaction; older cards and bundles of the same node are superseded.
 
     A peer's older bundles are removed: the log has their digests, and a peer that makes many must not fill the disk.
@@ -179,7 +254,7 @@ def add_document(
     changes.add("put_document", *row)
     if isinstance(item, PrekeyBundle) and not own:
         changes.add("drop_documents", row[1], row[2], row[3])
-    elif not isinstance(item, Agreement):
+    elif not isinstance(item, Agreement | Suspension):
         changes.add("supersede_documents", row[1], row[2], row[3])
 
 
@@ -198,6 +273,9 @@ async def load_registry(store: Records, network: NetworkId, me: NodeId) -> Regis
         for data, _ in _current(await store.read("documents", DocumentType.AGREEMENT)):
             document = parse_signed_document(data, DocumentType.AGREEMENT)
             registry.keep(verify_agreement(document, network, registry.authority_of), data)
+        for data, _ in _current(await store.read("documents", DocumentType.SUSPENSION)):
+            document = parse_signed_document(data, DocumentType.SUSPENSION)
+            registry.keep(registry.verify_held_notice(document), data)
         for data, _ in _current(await store.read("documents", DocumentType.PREKEYS)):
             document = parse_signed_document(data, DocumentType.PREKEYS)
             node, issued = NodeId(document.fields("prekeys").text("node")), document.fields("prekeys").time("issued")

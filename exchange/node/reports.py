@@ -13,10 +13,12 @@ from exchange.core.wire import JsonObject, JsonValue, encode_time, parse_signed_
 from exchange.node.records import outgoing_from_row
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
     from datetime import datetime
 
     from exchange.core.agreements import Agreement
     from exchange.core.keys import Card
+    from exchange.core.suspensions import Standing, Suspension
     from exchange.core.wire import NodeId
     from exchange.node.node import Node
     from exchange.node.registry import Registry
@@ -45,9 +47,14 @@ def card_to_json(card: Card, registry: Registry) -> JsonObject:
     }
 
 
-def agreement_to_json(agreement: Agreement, registry: Registry) -> JsonObject:
-    """An agreement as lists show it; ``serves_until`` ends where a successor begins."""
+def agreement_to_json(agreement: Agreement, registry: Registry, now: datetime) -> JsonObject:
+    """An agreement as lists show it.
+
+    ``serves_until`` ends where a successor begins; ``state`` is one of not_yet, over, replaced, serves, suspended,
+    left, and partly where that differs between the partners.
+    """
     serving = registry.serving(agreement.digest) or agreement
+    standings = _standings(agreement, registry)
     return {
         "id": agreement.id,
         "version": agreement.version,
@@ -60,14 +67,55 @@ def agreement_to_json(agreement: Agreement, registry: Registry) -> JsonObject:
         "clauses": [clause.id for clause in agreement.clauses],
         "prohibitions": [rule.id for rule in agreement.prohibitions],
         "digest": agreement.digest,
+        "state": _state_of(agreement, serving, standings.values(), now),
+        "standing": [
+            {
+                "node": peer,
+                "state": stands.state.value,
+                "by": stands.by,
+                "since": None if stands.since is None else encode_time(stands.since),
+            }
+            for peer, stands in standings.items()
+        ],
     }
 
 
-def agreement_with_text(agreement: Agreement, registry: Registry) -> JsonObject:
+def _standings(agreement: Agreement, registry: Registry) -> dict[NodeId, Standing]:
+    """How it stands with each of the other parties."""
+    peers = [party.node for party in agreement.parties if party.node != registry.me]
+    return {peer: registry.standing(agreement, peer) for peer in peers}
+
+
+def _state_of(agreement: Agreement, serving: Agreement, standings: Iterable[Standing], now: datetime) -> str:
+    if now < agreement.valid_from:
+        return "not_yet"
+    if now >= serving.valid_until:
+        return "over" if now >= agreement.valid_until else "replaced"
+    states = {stands.state.value for stands in standings}
+    return states.pop() if len(states) == 1 else "partly"
+
+
+def notice_to_json(notice: Suspension) -> JsonObject:
+    """A notice about an agreement."""
+    return {
+        "agreement": notice.agreement,
+        "party": notice.party,
+        "network": notice.network,
+        "serial": notice.serial,
+        "action": notice.action.value,
+        "time": encode_time(notice.time),
+        "reason": dict(notice.reason),
+        "others_continue": notice.others_continue,
+        "by_authority": notice.by_authority,
+        "digest": notice.digest,
+    }
+
+
+def agreement_with_text(agreement: Agreement, registry: Registry, now: datetime) -> JsonObject:
     """An agreement with every word of it, and its document."""
     data = registry.bytes_of[agreement.digest]
     payload = wire.parse_json(parse_signed_document(data).payload, max_bytes=wire.MAX_DOCUMENT_BYTES)
-    return {**agreement_to_json(agreement, registry), "text": payload, "document": wire.encode_base64(data)}
+    return {**agreement_to_json(agreement, registry, now), "text": payload, "document": wire.encode_base64(data)}
 
 
 def status(node: Node) -> JsonObject:
@@ -112,6 +160,7 @@ async def _peer(node: Node, peer: NodeId, now: datetime) -> JsonObject:
         "oldest_seconds": 0 if oldest is None else max(0, int((now - oldest) / timedelta(seconds=1))),
         "trouble": queue.trouble,
         "failures": queue.failures,
+        "notices_waiting": len(await node.outside.store.read("pushes", peer)),
         "deferred": [*sorted(set(queue.deferred.values()))],
         "prekeys_until": _prekeys_until(node, peer),
         "blocked": peer in node.registry.blocked,

@@ -41,6 +41,7 @@ from exchange.node.planning import (
     make_plan,
     plan_to_json,
     read_draft,
+    stop_suspended,
 )
 from exchange.node.prekeys import SEND_MARGIN
 from exchange.node.reading import stored_envelope
@@ -289,6 +290,8 @@ class Sender:
                 continue
             used = await tx.used_today(agreement.digest, self.registry.me, tx.now.date().isoformat())
             decision = decide(agreement, exchange, used, statement.clause)
+            if exchange.duty is None:
+                decision = stop_suspended(decision, self.registry.standing(agreement, record.peer, tx.notices))
             if decision.allowed:
                 again = replace(statement, agreement=agreement.digest)
                 await self._seal(tx, state, Sealing(header, blobs, again, encode_statement(again), agreement, "node"))

@@ -8,10 +8,10 @@ Rules:
 3. The log is the measure: a state without its entry is wrong, and so is an entry whose record is not there any more.
 
 What is asked: every entry parses, stands at its place and is not back-dated; every checkpoint is signed and its root is
-that of the entries; the stored edge of the tree is the one they give; every card and agreement has its entry; every
-envelope has its digest and its sender's signature; every message that was decided has its entry, its envelope and its
-stored answer, signed by who had to sign; no number is used that the pair's record does not know; every evidence file
-has its digest; and whatever an entry names is stored (node.verifying_log).
+that of the entries; the stored edge of the tree is the one they give; every card, agreement and notice has its entry;
+every envelope has its digest and its sender's signature; every message that was decided has its entry, its envelope and
+its stored answer, signed by who had to sign; no number is used that the pair's record does not know; every evidence
+file has its digest; and whatever an entry names is stored (node.verifying_log).
 """
 
 from __future__ import annotations
@@ -45,6 +45,7 @@ _JUDGED: Final = (Event.RECEIVED, Event.REFUSED, Event.HELD)
 _INSTALLED: Final[dict[str, tuple[Event, ...]]] = {
     DocumentType.CARD: (Event.CARD_INSTALLED,),
     DocumentType.AGREEMENT: (Event.AGREEMENT_INSTALLED,),
+    DocumentType.SUSPENSION: (Event.AGREEMENT_SUSPENDED, Event.AGREEMENT_LEFT, Event.AGREEMENT_RESUMED),
     DocumentType.PREKEYS: (Event.PREKEYS_PUBLISHED, Event.PREKEYS_RECEIVED),
 }
 

@@ -36,6 +36,7 @@ from exchange.core.delivery import (
     State,
     Status,
     Submitted,
+    Suspended,
     Tell,
     Tick,
     Unsend,
@@ -437,6 +438,26 @@ RECEIVER_ROWS = [
         Voided(2, VOID, NOW),
         receiving(None, consumed(2), [settled(2, "relay.cancelled"), held(4, 9)]),
         in_a_row(VOIDED, refusal(2, "relay.cancelled")),
+    ),
+    Row(
+        "suspension-refuses-what-is-held-under-it",
+        receiving(None, waiting=[held(2, 9), held(4, 9), held(3, 2)]),
+        Suspended(frozenset({D[2]}), NOW),
+        receiving(None, consumed(2), [settled(2, "agreement.suspended"), held(4, 9), held(3, 2)]),
+        in_a_row(refusal(2, "agreement.suspended")),
+    ),
+    Row(
+        "suspension-closes-the-last-gap",
+        receiving(None, consumed(1, 3), waiting=[held(2, 9), held(4, 2)]),
+        Suspended(frozenset({D[2]}), NOW),
+        receiving(None, consumed(1, 2, 3, 4), [settled(2, "agreement.suspended"), settled(4, "envelope.reference")]),
+        in_a_row(refusal(2, "agreement.suspended"), refusal(4, "envelope.reference")),
+    ),
+    Row(
+        "suspension-of-nothing-held",
+        receiving(None, waiting=[held(2, 9)]),
+        Suspended(frozenset({D[3]}), NOW),
+        None,
     ),
     *(
         Row(

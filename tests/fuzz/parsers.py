@@ -43,9 +43,10 @@ from exchange.core.merkle import parse_hash
 from exchange.core.narrowing import parse_narrowing
 from exchange.core.officers import encode_officers, read_officers
 from exchange.core.statement import encode_statement, parse_statement
+from exchange.core.suspensions import encode_suspension, verify_suspension
 from exchange.core.tiles import parse_bundle
 from exchange.core.wire import Digest, DocumentType, MessageId, UnverifiedDocument
-from tests.core import builders, log_samples, rules
+from tests.core import builders, log_samples, rules, test_suspensions
 from tests.core.builders import KH, NETWORK, NOW, TH
 
 if TYPE_CHECKING:
@@ -181,6 +182,14 @@ JSON_PARSERS: Final = (
         "agreement",
         lambda data: read_agreement(unsigned(DocumentType.AGREEMENT, data)),
         (wire.encode_json(rules.payload(clauses=[rules.clause(content=NARROWING)])),),
+    ),
+    Parser(
+        "notice",
+        lambda data: verify_suspension(
+            builders.testonly_sign(DocumentType.SUSPENSION, data, *NODE.authority), NODE.card
+        ),
+        (encode_suspension(test_suspensions.notice()),),
+        encode_suspension,
     ),
     Parser("narrowing", lambda data: parse_narrowing(json_of(data), "clause"), (wire.encode_json(NARROWING),)),
 )

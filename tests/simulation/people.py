@@ -15,7 +15,8 @@ from exchange.adapters.keyring import HybridKey, Keyring, new_hybrid_key, new_no
 from exchange.core import wire
 from exchange.core.checkpoint import Origin, log_keys
 from exchange.core.keys import Authority, Card, NodeKey, Use, encode_card, read_card
-from exchange.core.wire import DocumentType, NetworkId, NodeId, UnverifiedDocument, encode_signed_document
+from exchange.core.suspensions import Action, Suspension, encode_suspension
+from exchange.core.wire import AgreementId, DocumentType, NetworkId, NodeId, UnverifiedDocument, encode_signed_document
 from tests.core.builders import TestOnlyEntropy
 from tests.schemas.samples import book
 
@@ -210,3 +211,19 @@ def agreement_of(indexes: tuple[int, ...], ident: str, clauses: str) -> bytes:
         }
     )
     return _sign(DocumentType.AGREEMENT, payload, *(item.authority for item in people))
+
+
+def notice(index: int, indexes: tuple[int, ...], serial: int, action: Action, time: datetime) -> bytes:
+    """A notice of a focal point about the agreement of these, signed by its authority."""
+    ident = AgreementId("-".join(COUNTRIES[item].lower() for item in indexes))
+    made = Suspension(
+        NETWORK,
+        ident,
+        person(index).node,
+        serial,
+        action,
+        time.replace(microsecond=0),
+        {"en": "invented"},
+        True,  # noqa: FBT003 - others go on
+    )
+    return _sign(DocumentType.SUSPENSION, encode_suspension(made), person(index).authority)

@@ -7,6 +7,10 @@ ON CONFLICT (digest) DO UPDATE SET state = excluded.state, lineage = excluded.li
 DELETE FROM documents WHERE type = ? AND subject = ? AND version < ?;
 -- name: supersede_documents
 UPDATE documents SET state = 'superseded' WHERE type = ? AND subject = ? AND version < ?;
+-- name: put_push
+INSERT INTO pushes (peer, digest) VALUES (?, ?) ON CONFLICT (peer, digest) DO NOTHING;
+-- name: drop_push
+DELETE FROM pushes WHERE peer = ? AND digest = ?;
 -- name: put_window
 INSERT INTO windows (peer, next_seq, through, above) VALUES (?, ?, ?, ?)
 ON CONFLICT (peer) DO UPDATE SET next_seq = excluded.next_seq, through = excluded.through, above = excluded.above;
@@ -79,6 +83,9 @@ INSERT INTO checkpoints (size, time, note) VALUES (?, ?, ?) ON CONFLICT (size) D
 SELECT name, value FROM meta;
 -- name: documents
 SELECT type, subject, version, state, lineage, bytes FROM documents WHERE type = ? ORDER BY version;
+-- name: pushes
+SELECT p.digest, d.subject, d.bytes FROM pushes p JOIN documents d ON d.digest = p.digest WHERE p.peer = ?
+ORDER BY d.subject, d.version, d.digest;
 -- name: windows
 SELECT peer, next_seq, through, above FROM windows;
 -- name: blocks
@@ -111,6 +118,9 @@ FROM outgoing WHERE rowid IN (
 -- name: outgoing_unsealed
 SELECT id FROM outgoing WHERE peer = ? AND status IN ('queued', 'sent') AND digest IS NULL
 AND (attempt < 2 OR unixepoch(updated) + ? * (1 << min(attempt - 2, 8)) <= unixepoch(?)) ORDER BY rowid LIMIT ?;
+-- name: outgoing_under
+SELECT peer, id FROM outgoing WHERE status IN ('queued', 'sent') AND agreement IN (SELECT value FROM json_each(?))
+ORDER BY rowid;
 -- name: outgoing_counts
 SELECT peer, status, count(*) FROM outgoing GROUP BY peer, status;
 -- name: incoming

@@ -7,16 +7,23 @@ CREATE TABLE meta (
     value TEXT NOT NULL
 ) STRICT, WITHOUT ROWID;
 
--- Signed public documents: cards, agreements, prekey bundles; the bytes as received.
+-- Signed public documents: cards, agreements, notices about them, prekey bundles; the bytes as received.
 CREATE TABLE documents (
     digest TEXT PRIMARY KEY,            -- SHA-256 over PAE
     type TEXT NOT NULL,                 -- payload type
-    subject TEXT NOT NULL,              -- node id of a card or bundle, id of an agreement
-    version INTEGER NOT NULL,           -- card or agreement version, bundle serial
+    subject TEXT NOT NULL,              -- node id of a card or bundle, id of an agreement, '<party>/<id>' of a notice
+    version INTEGER NOT NULL,           -- card or agreement version, serial of a bundle or notice
     state TEXT NOT NULL,                -- 'current' or 'superseded'
     lineage TEXT NOT NULL,              -- authority fingerprints of a card's chain, separated by spaces
     bytes BLOB NOT NULL,                -- the signed document
     installed TEXT NOT NULL             -- when
+) STRICT, WITHOUT ROWID;
+
+-- Our signed notices that a peer has not acknowledged yet.
+CREATE TABLE pushes (
+    peer TEXT NOT NULL,
+    digest TEXT NOT NULL,               -- of a document
+    PRIMARY KEY (peer, digest)
 ) STRICT, WITHOUT ROWID;
 
 -- One row a peer: the numbers of the pair.
