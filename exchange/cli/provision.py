@@ -58,6 +58,7 @@ if TYPE_CHECKING:
 
     from exchange.core.agreements import Agreement
     from exchange.core.keys import PublicKey
+    from exchange.core.officers import OfficerList
     from exchange.core.suspensions import Suspension
 
 DEFAULT_NETWORK: Final = NetworkId("training-local")  # nothing is real before somebody says so
@@ -371,13 +372,13 @@ def encode_readable(value: JsonValue | dict[str, Any]) -> bytes:
 
 async def install_offline(
     home: Home, key: bytes | Keyring, documents: Sequence[bytes]
-) -> list[Card | Agreement | Suspension]:
-    """Install cards, then agreements, into the store of a node that does not run; each with its log entry.
+) -> list[Card | Agreement | OfficerList | Suspension]:
+    """Install cards, then the other documents, into the store of a node that does not run; each with its log entry.
 
     ``key`` is the passphrase, or the keyring that it opened. Raises ``LocalError`` node.locked, input.passphrase, and
     whatever verifying a document raises; those before it stay installed.
     """
-    installed: list[Card | Agreement | Suspension] = []
+    installed: list[Card | Agreement | OfficerList | Suspension] = []
     async with offline_node(home, key, require_card=False) as bundle:
         for data in sorted(documents, key=_cards_first):
             # One by one: an agreement is verified against the cards before it.

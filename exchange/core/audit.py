@@ -104,6 +104,7 @@ class Event(StrEnum):
     CARD_UNBLOCKED = "card_unblocked"
     KEY_CHANGED = "key_changed"
     KEY_REVOKED = "key_revoked"
+    OFFICERS_INSTALLED = "officers_installed"
     OFFICER_ADDED = "officer_added"
     OFFICER_REMOVED = "officer_removed"
     PREKEYS_PUBLISHED = "prekeys_published"

@@ -106,6 +106,19 @@ CODES: dict[str, Code] = {
     "officers.conflict": _peer(
         "another list of officers with the same serial is held", "raise the serial; compare both lists"
     ),
+    "officers.required": _peer("this node has officers: one of them must act", "name yourself: --as OFFICER"),
+    "officers.not_listed": _peer(
+        "no officer of that key is on this node's list now", "have the personnel keys sign a list that names them"
+    ),
+    "officers.role": _peer("the officer's roles do not include this", "ask an officer whose role it is"),
+    "officers.act": _peer("the officer's key did not sign exactly this, now and once", "try again; set the clock"),
+    "officers.proposer": _peer(
+        "who writes a message signs it as its proposer, and nobody's approver", "have another officer approve it"
+    ),
+    "officers.twice": _peer("this officer has signed the message already", "have another officer approve it"),
+    "officers.not_asked": _peer(
+        "the message does not wait for this approval", "exchange show ID says what is missing, and from whom"
+    ),
     # schema: the agreed message schemas (protocol 6)
     "schema.unknown": _peer("the schema is not known here", "exchange schema list shows what is"),
     "schema.digest": _peer(

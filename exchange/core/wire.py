@@ -410,12 +410,15 @@ class DocumentType:
     AGREEMENT: Final = "application/vnd.focalpoint.agreement.v1+json"
     APPROVAL: Final = "application/vnd.focalpoint.approval.v1+json"
     SUSPENSION: Final = "application/vnd.focalpoint.suspension.v1+json"
+    ACT: Final = "application/vnd.focalpoint.act.v1+json"
     ENVELOPE: Final = "application/vnd.focalpoint.envelope.v1+json"
     ANSWERS: Final = "application/vnd.focalpoint.answers.v1+json"
     VOID: Final = "application/vnd.focalpoint.void.v1+json"
     REQUEST: Final = "application/vnd.focalpoint.request.v1+json"
 
-    ALL: Final = frozenset({CARD, PREKEYS, OFFICERS, AGREEMENT, SUSPENSION, APPROVAL, ENVELOPE, ANSWERS, VOID, REQUEST})
+    ALL: Final = frozenset(
+        {CARD, PREKEYS, OFFICERS, AGREEMENT, SUSPENSION, APPROVAL, ACT, ENVELOPE, ANSWERS, VOID, REQUEST}
+    )
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Final
 from exchange.core import wire
 from exchange.core.answers import Answers, encode_request, verify_answers
 from exchange.core.audit import Event
-from exchange.core.envelope import encode_batch
+from exchange.core.envelope import encode_batch, parse_envelope
 from exchange.core.errors import CODES, PeerError
 from exchange.core.wire import Digest, DocumentType, parse_signed_document
 from exchange.node.queues import MAX_READY, back_off
@@ -174,7 +174,8 @@ class Delivery:
         until = asyncio.get_running_loop().time() + self._back_off(queue.deferrals + 1)
         for item in left:
             queue.park(item, codes[item[2]] or "relay.bad_answer", until)
-        await self._supply(peer, card, {code for code in codes.values() if code})
+        lists = {_officers_named(item) for item in left if codes[item[2]] == "officers.unknown"}
+        await self._supply(peer, card, {code for code in codes.values() if code}, lists)
         return True
 
     def _read_response(
@@ -199,14 +200,17 @@ class Delivery:
             documents.append((verify_answers(document, card, self.registry.me), data))
         return documents
 
-    async def _supply(self, peer: NodeId, card: Card, codes: set[str]) -> None:
-        """Push what the peer said it lacks."""
+    async def _supply(self, peer: NodeId, card: Card, codes: set[str], lists: set[Digest | None]) -> None:
+        """Push what the peer said it lacks; ``lists`` are those of our officers that it did not know."""
         wanted: list[Digest] = []
         if codes & {"key.unknown", "card.expired"}:
             wanted.append(self.registry.cards[self.registry.me].digest)
         if "agreement.unknown" in codes:
             # Oldest version first: a version is installed only where the one that it supersedes is.
             wanted += [agreement.digest for agreement in reversed(self.registry.agreements_with(peer))]
+        # An older one too: what it is told apart by is the newest, which the peer may hold already.
+        ours = [item for item in self.registry.officers.values() if item.digest in lists]
+        wanted += [item.digest for item in sorted(ours, key=lambda item: item.serial)]
         for digest in wanted:
             await self.peers.send_document(card, self.registry.bytes_of[digest])
 
@@ -289,6 +293,11 @@ class Delivery:
 
             await self.ledger.do(job)
         return bool(rows)
+
+
+def _officers_named(item: Item) -> Digest | None:
+    """The list of officers that an envelope of ours names; a void names none."""
+    return None if not item[5] else parse_envelope(item[4], item[5]).core.officers
 
 
 def _known_code(code: str) -> str:

@@ -5,8 +5,11 @@ Rules:
    stopped one come through here, so that both do the same.
 2. Whatever shows content or gives evidence away is an entry of the log before the first byte is shown.
 3. Values are JSON; keys never leave (an attachment's record is shown without its key).
+4. Who asks is settled before an operation sees its arguments (node.roles).
 
-What it does not do: choose what an officer may do (one desk, one operator, in this version), or print.
+What it does not do: choose what an officer may do (node.roles), or print.
+
+Length: one operation is a few lines, and they are many.
 """
 
 from __future__ import annotations
@@ -15,13 +18,16 @@ import asyncio
 from typing import TYPE_CHECKING, Final, TypeAlias
 
 from exchange.core import wire
+from exchange.core.approvals import MAX_APPROVAL_BYTES
 from exchange.core.audit import Event
 from exchange.core.delivery import OPEN
 from exchange.core.errors import LocalError, PeerError
 from exchange.core.keys import Card, Use, read_card
+from exchange.core.officers import OfficerList
 from exchange.core.suspensions import Action, Suspension, encode_suspension
-from exchange.core.wire import Digest, DocumentType, Fields, JsonObject, JsonValue, NodeId, parse_signed_document
+from exchange.core.wire import Digest, DocumentType, Fields, JsonObject, JsonValue, KeyId, NodeId, parse_signed_document
 from exchange.node import reports
+from exchange.node.roles import OPERATOR, Actor, Roles
 from exchange.node.staging import Staging
 
 if TYPE_CHECKING:
@@ -33,9 +39,19 @@ if TYPE_CHECKING:
 
 MAX_LISTED: Final = 10_000
 MAX_WAIT_SECONDS: Final = 3_600
-OPERATOR: Final = "operator"
+SIGNED: Final = "as"  # the argument that carries an officer's signature over the others
 
 Operation: TypeAlias = "Callable[[Fields], Awaitable[JsonValue]]"
+
+
+class Call(Fields):
+    """The arguments of an operation, and who asks for it."""
+
+    __slots__ = ("actor",)
+
+    def __init__(self, args: JsonObject, operation: str, actor: Actor) -> None:
+        super().__init__(args, operation)
+        self.actor = actor
 
 
 class Desk:
@@ -46,6 +62,7 @@ class Desk:
         self._pin = pin
         outside = node.outside
         self._staging = Staging(node.ledger, outside.blobs, outside.secrets, outside.clock, max_evidence_bytes)
+        self._roles = Roles(node.registry, outside.clock)
         self._operations: dict[str, Operation] = {
             "status": self._status,
             "send": self._send,
@@ -55,6 +72,9 @@ class Desk:
             "due": self._due,
             "show": self._show,
             "header": self._header,
+            "proposal": self._proposal,
+            "approve": self._approve,
+            "officers": self._officers,
             "install": self._install,
             "cards": self._cards,
             "card": self._card,
@@ -70,7 +90,10 @@ class Desk:
         operation = self._operations.get(op)
         if operation is None:
             raise LocalError("node.internal", "operation")
-        return await operation(Fields(args, op))
+        plain = {name: value for name, value in args.items() if name != SIGNED}
+        is_trial = op == "send" and plain.get("dry_run") is True and not plain.get("note_refusals")
+        actor = self._roles.admit(op, plain, _signed(args.get(SIGNED)), is_trial=is_trial)
+        return await operation(Call(plain, op, actor))
 
     # -- messages
 
@@ -92,6 +115,7 @@ class Desk:
             to,
             attachments,
             actor=_actor(args),
+            proposer=_officer(args),
             permitted_only=args.flag("permitted_only") if args.has("permitted_only") else False,
             dry_run=dry_run,
             note_refusals=args.flag("note_refusals") if args.has("note_refusals") else None,
@@ -100,7 +124,7 @@ class Desk:
             return result
         ident = str(result["id"])
         recipients = [item for item in _objects(result["recipients"]) if item["allowed"]]
-        if args.has("wait"):
+        if args.has("wait") and not result.get("waits"):
             args.choice("wait", ("accepted",))
             seconds = args.integer("seconds", low=1, high=MAX_WAIT_SECONDS) if args.has("seconds") else 60
             statuses = await self._wait(ident, [str(item["to"]) for item in recipients], seconds)
@@ -166,16 +190,25 @@ class Desk:
 
     async def _inbox(self, args: Fields) -> JsonValue:
         """``{limit}``."""
-        return await self._with_clocks("in", await self._node.reader.inbox(_limit(args)))
+        return await self._with_clocks("in", await self._node.reader.inbox(_limit(args), headers=_reads(args)))
 
     async def _outbox(self, args: Fields) -> JsonValue:
         """``{limit}``."""
-        return await self._with_clocks("out", await self._node.reader.outbox(_limit(args)))
+        lines = await self._node.reader.outbox(_limit(args), headers=_reads(args))
+        if _reads(args):
+            lines = [{**line, **await self._approvals(line)} for line in _objects(lines)]
+        return await self._with_clocks("out", lines)
+
+    async def _approvals(self, line: JsonObject) -> JsonObject:
+        """What a message that waits for approvals waits for."""
+        return {"approvals": await self._node.approving.state(str(line["id"]))} if line["waits"] else {}
 
     async def _due(self, args: Fields) -> JsonValue:
         """Every answer that is still due, by this node and to it, the first one first."""
         args.done()
         found = await self._node.obligations.listed(self._node.outside.clock.now())
+        if not _reads(args):
+            return [*found]
         return [{**item, **await self._node.reader.brief(str(item["id"]), str(item["peer"]))} for item in found]
 
     async def _with_clocks(self, direction: str, listed: list[JsonValue]) -> JsonValue:
@@ -189,7 +222,31 @@ class Desk:
         """``{id, actor?}``."""
         ident, actor = _message(args), _actor(args)
         args.done()
-        return await self._node.reader.show(ident, actor)
+        shown = await self._node.reader.show(ident, actor)
+        return {**shown, **(await self._approvals(shown) if shown["direction"] == "out" else {})}
+
+    # -- approvals
+
+    async def _proposal(self, args: Fields) -> JsonValue:
+        """``{id}``: what an officer looks at before they approve."""
+        ident = _message(args)
+        args.done()
+        return await self._node.approving.proposal(ident)
+
+    async def _approve(self, args: Fields) -> JsonValue:
+        """``{id, approval}``: attach the approval of the officer who asks; what is still missing."""
+        ident, text = _message(args), args.text("approval", max_chars=MAX_APPROVAL_BYTES)
+        args.done()
+        return await self._node.approving.approve(ident, text, _who(args))
+
+    async def _officers(self, args: Fields) -> JsonValue:
+        """``{node?}``: the list of officers in force for a node, our own where none is named, with its document."""
+        registry = self._node.registry
+        node = self._resolve(args.text("node")) if args.has("node") else registry.me
+        args.done()
+        return reports.officers_to_json(node, registry)
+
+    # -- reading
 
     async def _header(self, args: Fields) -> JsonValue:
         """``{id}``: the header of a received message, as a listing shows it; what a reply needs."""
@@ -203,20 +260,23 @@ class Desk:
         """Seal a file and keep it until a statement names it; gives {h, len, sha256}, ``len`` that of the file."""
         return await self._staging.stage(chunks)
 
-    async def evidence(self, message: str, index: int) -> tuple[JsonObject, AsyncIterator[bytes]]:
+    async def evidence(
+        self, message: str, index: int, signed: str | None = None
+    ) -> tuple[JsonObject, AsyncIterator[bytes]]:
         """The record of an attachment, without its key, and its bytes; raises while they come if they are not whole."""
         if not wire.MESSAGE_ID.fullmatch(message):
             raise LocalError("input.unknown_id")
+        actor = self._roles.admit("evidence", {"id": message, "index": index}, signed)
         peer, item = await self._node.reader.attachment(message, index)
         chunks = self._staging.open(item, incoming=peer is not None)
         blob = Fields(item["blob"], "blob")
-        await self._node.note(Event.EXPORTED, actor=OPERATOR, peer=peer, subject=blob.digest("h"))
+        await self._node.note(Event.EXPORTED, actor=actor.name, peer=peer, subject=blob.digest("h"))
         return {name: value for name, value in item.items() if name != "blob"}, chunks
 
     # -- documents
 
-    async def install(self, data: bytes, actor: str = OPERATOR) -> Card | Agreement | Suspension:
-        """Install a card, an agreement or a notice; the node's own card must be of its own keys."""
+    async def install(self, data: bytes, actor: str = OPERATOR) -> Card | Agreement | OfficerList | Suspension:
+        """Install a card, an agreement, a list of officers or a notice; the node's own card must be of its own keys."""
         document = parse_signed_document(data)
         if document.payload_type == DocumentType.CARD:
             card = read_card(document)
@@ -229,6 +289,8 @@ class Desk:
         item = await self.install(args.bytes("document"), _actor(args))
         if isinstance(item, Card):
             return reports.card_to_json(item, self._node.registry)
+        if isinstance(item, OfficerList):
+            return reports.officers_to_json(item.node, self._node.registry)
         if isinstance(item, Suspension):
             return reports.notice_to_json(item)
         return reports.agreement_to_json(item, self._node.registry, self._node.outside.clock.now())
@@ -361,8 +423,30 @@ def check_own_card(card: Card, outside: Outside, pin: Digest) -> None:
         raise LocalError("input.card", card.node)
 
 
+def _signed(value: JsonValue) -> str | None:
+    if value is None or isinstance(value, str):
+        return value
+    raise PeerError("officers.act", SIGNED)
+
+
+def _who(args: Fields) -> Actor:
+    """Who asks: every operation is given a ``Call``."""
+    return args.actor if isinstance(args, Call) else Actor(OPERATOR, None, reads=False)
+
+
+def _reads(args: Fields) -> bool:
+    return _who(args).reads
+
+
+def _officer(args: Fields) -> KeyId | None:
+    officer = _who(args).officer
+    return None if officer is None else officer.key.id
+
+
 def _actor(args: Fields) -> str:
-    return args.text("actor", max_chars=64) if args.has("actor") else OPERATOR
+    """What the log calls who asks; a caller in this process may name itself where no officer acts."""
+    named = args.text("actor", max_chars=64) if args.has("actor") else OPERATOR
+    return named if _who(args).officer is None else _who(args).name
 
 
 def _message(args: Fields) -> str:

@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from exchange.core.delivery import Effect, Incoming, Outgoing
     from exchange.core.delivery import Event as RelayEvent
     from exchange.core.duties import Duty
-    from exchange.core.wire import Digest, MessageId, NodeId
+    from exchange.core.wire import Digest, KeyId, MessageId, NodeId
     from exchange.node.clockwork import ClockFact
     from exchange.node.queues import Queues
 
@@ -65,6 +65,8 @@ class Context:
     draft: bytes | None = None
     answer: Digest | None = None
     deferred: list[tuple[Digest, str]] | None = None
+    proposer: KeyId | None = None
+    waits: bool = False
     clock: ClockFact | None = None
     accepted: datetime | None = None  # when the peer signed that it has it
 
@@ -205,7 +207,16 @@ def _put_outgoing(tx: Transaction, record: Outgoing, context: Context) -> None:
         if context.case_id is None or context.agreement is None or context.relied is None:
             message = "a new outgoing record needs its case, agreement and clause"
             raise ValueError(message)
-        row = OutgoingRow(record, context.case_id, context.agreement, context.relied, context.draft, context.answer)
+        row = OutgoingRow(
+            record,
+            context.case_id,
+            context.agreement,
+            context.relied,
+            context.draft,
+            context.answer,
+            proposer=context.proposer,
+            waits=context.waits,
+        )
         if context.duty is not None:
             row = row._replace(duty=context.duty.kind, about=context.duty.about)
     else:

@@ -16,7 +16,7 @@ import asyncio
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from exchange.core import wire
 from exchange.core.agreements import Agreement
@@ -32,7 +32,9 @@ from exchange.core.checkpoint import (
 )
 from exchange.core.errors import IntegrityError, LocalError, PeerError
 from exchange.core.keys import Card, PrekeyBundle, read_card
-from exchange.core.wire import DocumentType, NodeId, parse_signed_document
+from exchange.core.officers import OfficerList
+from exchange.core.wire import Digest, DocumentType, NodeId, parse_signed_document
+from exchange.node.approving import Approving
 from exchange.node.delivering import Delivery
 from exchange.node.evidence import EvidenceReceiver
 from exchange.node.ledger import Ledger
@@ -63,7 +65,9 @@ HOUSEKEEPING_SECONDS: Final = 30.0
 CHECKPOINT_SECONDS: Final = 1.0
 WATCH_SECONDS: Final = 5.0
 PUSH_PAUSE: Final = timedelta(minutes=10)  # between two prekey bundles that one node pushes
+LIST_PAUSE: Final = timedelta(minutes=1)  # between two lists of officers: an older one may be needed beside the newest
 PREKEYS_WANTED: Final = timedelta(days=2)  # a partner's bundle that ends sooner is fetched again
+Installed: TypeAlias = Card | Agreement | OfficerList | PrekeyBundle  # notices have a way of their own
 
 
 @dataclass(slots=True)
@@ -93,13 +97,14 @@ class Node:
     sender: Sender
     receiver: Receiver
     reader: Reader
+    approving: Approving
     delivery: Delivery
     evidence: EvidenceReceiver
     obligations: Obligations
     notices: Notices
     _tasks: list[asyncio.Task[None]] = field(default_factory=list)
     _nonces: dict[NodeId, dict[str, datetime]] = field(default_factory=dict)
-    _pushed: dict[NodeId, datetime] = field(default_factory=dict)
+    _pushed: dict[tuple[str, NodeId], datetime] = field(default_factory=dict)
     _checkpointed: int = 0
 
     # -- life
@@ -133,6 +138,7 @@ class Node:
             sender=sender,
             receiver=Receiver(registry, outside.book, ledger, queues, prekeys, outside.blobs, outside.clock),
             reader=Reader(outside.book, ledger, queues, outside.secrets),
+            approving=Approving(registry, outside.book, ledger, sender, outside.secrets, outside.clock),
             delivery=Delivery(
                 registry,
                 ledger,
@@ -320,7 +326,7 @@ class Node:
         return await self.evidence.receive(peer, h, chunks, length)
 
     async def receive_document(self, data: bytes) -> None:
-        """POST /v1/documents: a successor of a card held here, an agreement signed by all, a notice, prekeys."""
+        """POST /v1/documents: a successor of a card held here, an agreement, a notice, officers, prekeys."""
         document = parse_signed_document(data)
         if document.payload_type == DocumentType.CARD:
             if read_card(document).node not in self.registry.cards:
@@ -331,24 +337,34 @@ class Node:
         elif document.payload_type == DocumentType.PREKEYS:
             node, now = NodeId(document.fields("prekeys").text("node", pattern=wire.NODE_ID)), self.outside.clock.now()
             bundle = self.registry.check_prekeys(data, node, now)
-            last = self._pushed.get(node)
-            if bundle.digest not in self.registry.bytes_of and last is not None and now - last < PUSH_PAUSE:
-                raise PeerError("relay.busy", "document")  # each is an entry of the log for ever
-            self._pushed[node] = now
+            self._pace(bundle, PUSH_PAUSE)
             await self._install(bundle, data, "peer")
+        elif document.payload_type == DocumentType.OFFICERS:
+            self._pace(self.registry.check_officers(data, self.outside.clock.now()), LIST_PAUSE)
+            await self.install(data)
         else:
             raise PeerError("wire.wrong_type", "document.payloadType")
 
+    def _pace(self, item: PrekeyBundle | OfficerList, pause: timedelta) -> None:
+        """Refuse what one node makes anew too often: each is an entry of the log for ever. Raises relay.busy."""
+        now, key = self.outside.clock.now(), (type(item).__name__, item.node)
+        last = self._pushed.get(key)
+        if item.digest not in self.registry.bytes_of and last is not None and now - last < pause:
+            raise PeerError("relay.busy", "document")
+        self._pushed[key] = now
+
     # -- installing documents
 
-    async def install(self, data: bytes, actor: str = "peer") -> Card | Agreement | Suspension:
-        """Verify a card, an agreement or a notice about one, log it, and use it from now on."""
+    async def install(self, data: bytes, actor: str = "peer") -> Card | Agreement | OfficerList | Suspension:
+        """Verify a card, an agreement, a notice about one or officers, log it, and use it from now on."""
         document = parse_signed_document(data)
         if document.payload_type == DocumentType.SUSPENSION:
             return await self.notices.install(data, actor)
-        item: Card | Agreement
+        item: Card | Agreement | OfficerList
         if document.payload_type == DocumentType.CARD:
             item = self.registry.check_card(data, self.outside.clock.now())
+        elif document.payload_type == DocumentType.OFFICERS:
+            item = self.registry.check_officers(data, self.outside.clock.now())
         else:
             item = self.registry.check_agreement(data)
         is_new = item.digest not in self.registry.bytes_of
@@ -359,7 +375,7 @@ class Node:
                 self.queues.queue(peer).retry()
         return item
 
-    async def _install(self, item: Card | Agreement | PrekeyBundle, data: bytes, actor: str) -> None:
+    async def _install(self, item: Installed, data: bytes, actor: str) -> None:
 
         async def job(tx: Transaction) -> None:
             if item.digest in self.registry.bytes_of or tx.installs(item.digest):
@@ -373,6 +389,8 @@ class Node:
             elif isinstance(item, Agreement):
                 name = agreement_ref(item.id, item.version)
                 tx.record(Event.AGREEMENT_INSTALLED, actor=actor, subject=item.digest, agreement=name)
+            elif isinstance(item, OfficerList):
+                self._record_officers(tx, item, actor)
             else:
                 tx.record(Event.PREKEYS_RECEIVED, actor=actor, peer=item.node, subject=item.digest)
             add_document(tx.changes, item, data, tx.now)
@@ -380,13 +398,30 @@ class Node:
 
         await self.ledger.do(job)
 
-    def _check_again(self, item: Card | Agreement | PrekeyBundle, data: bytes) -> None:
+    def _record_officers(self, tx: Transaction, item: OfficerList, actor: str) -> None:
+        """One entry for the list; of our own also one for each key that came, changed its roles, or went."""
+        before = self.registry.officers_of(item.node)
+        tx.record(Event.OFFICERS_INSTALLED, actor=actor, peer=item.node, subject=item.digest)
+        if item.node != self.me:
+            return
+        old = {} if before is None else {officer.key.id: officer for officer in before.officers}
+        new = {officer.key.id: officer for officer in item.officers}
+        for ident in old:
+            if ident not in new:
+                tx.record(Event.OFFICER_REMOVED, actor=actor, subject=Digest(ident))
+        for ident, officer in new.items():
+            if old.get(ident) != officer:
+                tx.record(Event.OFFICER_ADDED, actor=actor, subject=Digest(ident))
+
+    def _check_again(self, item: Installed, data: bytes) -> None:
         """What was installed since it was checked counts as well."""
         now = self.outside.clock.now()
         if isinstance(item, Card):
             self.registry.check_card(data, now)
         elif isinstance(item, Agreement):
             self.registry.check_agreement(data)
+        elif isinstance(item, OfficerList):
+            self.registry.check_officers(data, now)
         else:
             self.registry.check_prekeys(data, item.node, now)
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
 from exchange.core import wire
+from exchange.core.agreements import MAX_APPROVALS, Approvals
 from exchange.core.decision import Decision, Need, decide, decide_each
 from exchange.core.duties import is_duty
 from exchange.core.envelope import MAX_BLOBS, AgreementRef, BlobRef
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
     from datetime import datetime
 
-    from exchange.core.agreements import Agreement, Approvals, Clause
+    from exchange.core.agreements import Agreement, Clause
     from exchange.core.decision import Exchange
     from exchange.core.duties import Duty
     from exchange.core.schemas import SchemaBook
@@ -42,6 +43,8 @@ if TYPE_CHECKING:
 
 DEFAULT_RETENTION_DAYS: Final = 365
 SUSPENDED_REACH: Final = 99  # beyond every condition of 8.3 and 8.4
+APPROVAL_ROOM: Final = 1_024  # what one approval takes in a statement, and some more
+ALL_APPROVALS: Final = Approvals(MAX_APPROVALS, MAX_APPROVALS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +71,7 @@ class Plan:
     used: int = 0  # messages counted today against the clause that permits it
     approved: Approvals = NO_APPROVALS
     duty: Duty | None = None
+    asks: Approvals = NO_APPROVALS  # what officers must have signed before it can leave
 
 
 def read_draft(
@@ -204,6 +208,12 @@ async def make_plan(tx: Transaction, registry: Registry, book: SchemaBook, draft
         if any(clause.quota_per_day is not None for clause in agreement.clauses_for(draft.read.kind))
     }
     plan = choose(registry, peer, variants, used, tx.notices)
+    if not plan.decision.allowed and registry.officers_of(registry.me) is not None:
+        # Nothing permits it as it is: approvals are what may still come. Then the first clause that would permit it.
+        signed = choose(registry, peer, Variants(draft, peer, tx.now, book, ALL_APPROVALS), used, tx.notices)
+        clause = None if signed.agreement is None else signed.agreement.clause(signed.decision.clause)
+        asks = clause.approvals if clause is not None and signed.decision.allowed else NO_APPROVALS
+        plan = replace(signed, approved=NO_APPROVALS, asks=asks)
     if plan.decision.allowed and draft.read.schema not in card.accepts:  # only the recipient's program has to change
         refused = _refusal("schema.unknown", peer)
         refused = replace(refused, agreement=plan.decision.agreement, version=plan.decision.version)
@@ -300,8 +310,9 @@ def encode_variant(draft: Draft, plan: Plan) -> tuple[Statement, bytes]:
     """``state_for`` and its exact bytes. Raises ``PeerError`` wire.too_large: its recipient could not read it."""
     statement = state_for(draft, plan)
     encoded = encode_statement(statement)
-    if len(encoded) > MAX_STATEMENT_BYTES:
-        raise PeerError("wire.too_large", f"sealed {len(encoded)} bytes, at most {MAX_STATEMENT_BYTES}")
+    signed = len(encoded) + APPROVAL_ROOM * (plan.asks.count + 1 if plan.asks.count else 0)
+    if signed > MAX_STATEMENT_BYTES:
+        raise PeerError("wire.too_large", f"sealed {signed} bytes, at most {MAX_STATEMENT_BYTES}")
     return statement, encoded
 
 

@@ -74,12 +74,12 @@ class Reader:
 
     # -- listings
 
-    async def inbox(self, limit: int) -> list[JsonValue]:
-        """Delivered messages, newest first, by their headers."""
+    async def inbox(self, limit: int, *, headers: bool = True) -> list[JsonValue]:
+        """Delivered messages, newest first, by their headers; without these for who opens no message."""
         rows = [incoming_from_row(raw) for raw in await self.ledger.store.read("incoming_list", limit)]
-        return [await self._incoming_line(row) for row in rows]
+        return [await self._incoming_line(row, headers=headers) for row in rows]
 
-    async def _incoming_line(self, row: IncomingRow) -> JsonObject:
+    async def _incoming_line(self, row: IncomingRow, *, headers: bool = True) -> JsonObject:
         record = row.record
         line: JsonObject = {
             "id": record.id,
@@ -89,13 +89,15 @@ class Reader:
             "code": record.code,
             "clause": record.clause,
         }
-        if record.status in DELIVERED and row.case_id is not None:
+        if headers and record.status in DELIVERED and row.case_id is not None:
             line |= _header_line(read_header((await self.statement(record.digest, row.case_id)).header(), self.book))
         return line
 
-    async def outbox(self, limit: int) -> list[JsonValue]:
-        """Messages sent or waiting, newest first, by their headers."""
+    async def outbox(self, limit: int, *, headers: bool = True) -> list[JsonValue]:
+        """Messages sent or waiting, newest first, by their headers; without these for who opens no message."""
         rows = [outgoing_from_row(raw) for raw in await self.ledger.store.read("outgoing_list", limit)]
+        if not headers:
+            return [self._outgoing_line(row) for row in rows]
         return [{**self._outgoing_line(row), **await self._sent_header(row)} for row in rows]
 
     async def _sent_header(self, row: OutgoingRow) -> JsonObject:
@@ -130,7 +132,8 @@ class Reader:
             "time": encode_time(record.updated),
             "created": encode_time(record.created),
             "attempt": record.attempt,
-            "code": (trouble if waiting else None) or record.code,
+            "code": "envelope.approval" if row.waits and waiting else (trouble if waiting else None) or record.code,
+            "waits": row.waits and waiting,
             "clause": record.clause,
             "receipt": row.answer,
             "log_index": record.log_index,

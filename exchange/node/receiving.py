@@ -207,6 +207,7 @@ class Receiver:
         core = envelope.core
         agreement = self.registry.serving(core.agreement.digest)
         day = core.created.date().isoformat()
+        listed = None if core.officers is None else self.registry.officers.get(core.officers)
         reception = Reception(
             book=self.book,
             agreement=agreement,
@@ -214,6 +215,8 @@ class Receiver:
             prekey=self.prekeys.state(core.prekey, core.created),
             used_today={} if agreement is None else await tx.used_today(agreement.digest, core.sender, day),
             now=tx.now,
+            officers=listed,
+            superseded=listed is not None and listed is not self.registry.officers_of(core.sender),
         )
         reserved: ReservedLeaf | None = None
         if is_overfull(self._state(tx, core.sender), core.seq):

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from exchange.core import wire
 from exchange.core.delivery import Incoming, Outgoing, Status, Window
-from exchange.core.wire import Digest, MessageId, NodeId
+from exchange.core.wire import Digest, KeyId, MessageId, NodeId
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -31,6 +31,8 @@ class OutgoingRow(NamedTuple):
     answer: Digest | None = None
     duty: str | None = None
     about: MessageId | None = None
+    proposer: KeyId | None = None
+    waits: bool = False
 
 
 class IncomingRow(NamedTuple):
@@ -69,14 +71,14 @@ def outgoing_to_row(row: OutgoingRow) -> Row:
     return (
         r.peer, r.id, r.status.value, _time(r.created), _time(r.updated), r.attempt, r.seq, r.digest, _time(r.expires),
         r.code, r.clause, r.log_index, row.case_id, row.agreement, row.draft, row.answer, row.relied,
-        row.duty, row.about,
+        row.duty, row.about, row.proposer, int(row.waits),
     )  # fmt: skip
 
 
 def outgoing_from_row(row: Row) -> OutgoingRow:
     """From outgoing and its listings."""
     (peer, ident, status, created, updated, attempt, seq, digest, expires, code, clause, log_index, case_id, agreement,
-     draft, answer, relied, duty, about) = row  # fmt: skip
+     draft, answer, relied, duty, about, proposer, waits) = row  # fmt: skip
     record = Outgoing(
         peer=NodeId(peer),
         id=MessageId(ident),
@@ -91,7 +93,7 @@ def outgoing_from_row(row: Row) -> OutgoingRow:
         clause=clause,
         log_index=log_index,
     )
-    return OutgoingRow(record, case_id, Digest(agreement), relied, draft, answer, duty, about)
+    return OutgoingRow(record, case_id, Digest(agreement), relied, draft, answer, duty, about, proposer, bool(waits))
 
 
 def incoming_to_row(row: IncomingRow) -> Row:

@@ -1,4 +1,4 @@
-"""What this node holds of others: cards, agreements and notices about them, prekey bundles, blocks.
+"""What this node holds of others: cards, agreements and notices about them, officers, prekey bundles, blocks.
 
 Implements docs/protocol.md sections 4, 8.2 and 8.5 (L1 to L6). Rule: everything here was verified before it was
 installed and is verified again when it is loaded from the store; the store is not trusted to be unchanged.
@@ -14,6 +14,7 @@ from exchange.core import wire
 from exchange.core.agreements import ANY, Agreement, verify_agreement
 from exchange.core.errors import IntegrityError, PeerError
 from exchange.core.keys import Authority, Card, PrekeyBundle, read_card, verify_card, verify_prekeys
+from exchange.core.officers import OfficerList, check_serial, read_officers, verify_officers
 from exchange.core.suspensions import (
     SERVES,
     Standing,
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
     from exchange.core.wire import UnverifiedDocument
     from exchange.ports import Changes, Records, Row
 
-Document: TypeAlias = "Card | Agreement | PrekeyBundle | Suspension"
+Document: TypeAlias = "Card | Agreement | OfficerList | PrekeyBundle | Suspension"
 
 
 @dataclass(slots=True)
@@ -49,6 +50,8 @@ class Registry:
     authorities: dict[tuple[NodeId, Digest], Authority] = field(default_factory=dict)
     chains: dict[NodeId, list[Card]] = field(default_factory=dict)  # every version held here, oldest first
     notices: dict[AgreementId, dict[NodeId, Suspension]] = field(default_factory=dict)  # the newest of each party
+    officers: dict[Digest, OfficerList] = field(default_factory=dict)  # every list that was ever installed
+    _unsigned: set[Digest] = field(default_factory=set)  # lists that the newest card's personnel did not sign
     # Every message asks; both are made anew when an agreement is installed.
     _serving: dict[Digest, Agreement] = field(default_factory=dict)
     _routes: dict[tuple[NodeId, str], tuple[Agreement, ...]] = field(default_factory=dict)
@@ -125,6 +128,18 @@ class Registry:
         nodes = {party.node for item in self.agreements.values() if item.names(self.me) for party in item.parties}
         return sorted(node for node in nodes if node != self.me and node in self.cards)
 
+    def officers_of(self, node: NodeId) -> OfficerList | None:
+        """The list of officers in force for a node: its newest, if the personnel of its newest card signed that."""
+        newest = max(self._lists_of(node), key=lambda item: item.serial, default=None)
+        return None if newest is None or newest.digest in self._unsigned else newest
+
+    def has_officers(self, node: NodeId) -> bool:
+        """Whether a list was ever installed: from then on nobody acts in their place, also where none is in force."""
+        return bool(self._lists_of(node))
+
+    def _lists_of(self, node: NodeId) -> list[OfficerList]:
+        return [item for item in self.officers.values() if item.node == node]
+
     # -- installing (the caller commits ``changes``, then calls ``keep``)
 
     def check_card(self, data: bytes, now: datetime) -> Card:
@@ -196,12 +211,34 @@ class Registry:
                 refusal = error
         raise refusal
 
+    def check_officers(self, data: bytes, now: datetime) -> OfficerList:
+        """Verify a list of officers against its node's card and the lists held; a peer's may be older (4.5, O5)."""
+        document = parse_signed_document(data, DocumentType.OFFICERS)
+        node = read_officers(document).node
+        card = self.cards.get(node)
+        if card is None:
+            raise PeerError("card.unknown", node)
+        listed = verify_officers(document, card, now)
+        check_serial(listed, self._lists_of(node), only_grow=node == self.me)
+        return listed
+
+    def _judge_officers(self, listed: OfficerList) -> None:
+        """Whether the personnel of the card held now stand behind a list that was installed once."""
+        card = self.cards.get(listed.node)
+        self._unsigned.add(listed.digest)
+        with suppress(PeerError):
+            if card is not None:
+                verify_officers(parse_signed_document(self.bytes_of[listed.digest]), card, listed.issued)
+                self._unsigned.discard(listed.digest)
+
     def keep(self, item: Document, data: bytes) -> None:
         """Use a document from now on, after its commit."""
         self.bytes_of[item.digest] = data
         if isinstance(item, Card):
             self.cards[item.node] = item
             self.chains.setdefault(item.node, []).append(item)
+            for listed in self._lists_of(item.node):
+                self._judge_officers(listed)
             self.authorities[item.node, item.authority.fingerprint] = item.authority
             bundle = self.prekeys.pop(item.node, None)
             # Nothing is sealed to prekeys that were signed by a key which the new card does not name any more.
@@ -216,6 +253,9 @@ class Registry:
             newest = self.notices.setdefault(item.agreement, {})
             if item.is_newer(newest.get(item.party)):
                 newest[item.party] = item
+        elif isinstance(item, OfficerList):
+            self.officers[item.digest] = item
+            self._judge_officers(item)
         else:
             before = self.prekeys.get(item.node)
             if before is not None and before.digest != item.digest:
@@ -242,6 +282,8 @@ def document_row(item: Document, data: bytes, now: datetime) -> Row:
     if isinstance(item, Suspension):
         subject = f"{item.party}/{item.agreement}"
         return (item.digest, DocumentType.SUSPENSION, subject, item.serial, "current", "", data, moment)
+    if isinstance(item, OfficerList):
+        return (item.digest, DocumentType.OFFICERS, item.node, item.serial, "current", "", data, moment)
     return (item.digest, DocumentType.PREKEYS, item.node, item.serial, "current", "", data, moment)
 
 
@@ -249,12 +291,13 @@ def add_document(changes: Changes, item: Document, data: bytes, now: datetime, *
     """Add a verified document to a transaction; older cards and bundles of the same node are superseded.
 
     A peer's older bundles are removed: the log has their digests, and a peer that makes many must not fill the disk.
+    Lists of officers all stay: approvals of accepted messages rest on them.
     """
     row = document_row(item, data, now)
     changes.add("put_document", *row)
     if isinstance(item, PrekeyBundle) and not own:
         changes.add("drop_documents", row[1], row[2], row[3])
-    elif not isinstance(item, Agreement | Suspension):
+    elif not isinstance(item, Agreement | OfficerList | Suspension):
         changes.add("supersede_documents", row[1], row[2], row[3])
 
 
@@ -276,6 +319,9 @@ async def load_registry(store: Records, network: NetworkId, me: NodeId) -> Regis
         for data, _ in _current(await store.read("documents", DocumentType.SUSPENSION)):
             document = parse_signed_document(data, DocumentType.SUSPENSION)
             registry.keep(registry.verify_held_notice(document), data)
+        for data, _ in _current(await store.read("documents", DocumentType.OFFICERS)):
+            # Those that the newest card does not stand behind any more are kept as history: ``keep`` judges them.
+            registry.keep(read_officers(parse_signed_document(data, DocumentType.OFFICERS)), data)
         for data, _ in _current(await store.read("documents", DocumentType.PREKEYS)):
             document = parse_signed_document(data, DocumentType.PREKEYS)
             node, issued = NodeId(document.fields("prekeys").text("node")), document.fields("prekeys").time("issued")

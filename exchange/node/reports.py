@@ -9,6 +9,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from exchange.core import wire
+from exchange.core.officers import Role
 from exchange.core.wire import JsonObject, JsonValue, encode_time, parse_signed_document
 from exchange.node.records import outgoing_from_row
 
@@ -108,6 +109,30 @@ def notice_to_json(notice: Suspension) -> JsonObject:
         "others_continue": notice.others_continue,
         "by_authority": notice.by_authority,
         "digest": notice.digest,
+    }
+
+
+def officers_to_json(node: NodeId, registry: Registry) -> JsonObject:
+    """A node's list of officers in force: keys, roles and dates; serial 0 and no document where there is none."""
+    listed = registry.officers_of(node)
+    if listed is None:
+        return {"node": node, "serial": 0, "issued": None, "digest": None, "officers": [], "document": None}
+    officers: list[JsonValue] = [
+        {
+            "id": officer.key.id,
+            "roles": [role.value for role in Role if role in officer.roles],
+            "valid_from": encode_time(officer.valid_from),
+            "valid_until": encode_time(officer.valid_until),
+        }
+        for officer in listed.officers
+    ]
+    return {
+        "node": node,
+        "serial": listed.serial,
+        "issued": encode_time(listed.issued),
+        "digest": listed.digest,
+        "officers": officers,
+        "document": wire.encode_base64(registry.bytes_of[listed.digest]),
     }
 
 

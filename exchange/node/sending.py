@@ -9,6 +9,7 @@ Rules:
 3. Without a live prekey the statement waits unsealed, encrypted under its case's key.
 4. After a signed ``expired`` or ``prekey_gone`` the same statement is sealed again as the next attempt, under the
    agreement that serves then.
+5. What a clause wants officers to approve waits unsealed for them, and is not looked at until they have signed.
 
 Length: an officer's draft, its sealing and its peer's answer are the stages of one record.
 """
@@ -29,6 +30,7 @@ from exchange.core.gate import LANE_OF_URGENCY, make_exchange, read_header
 from exchange.core.relay import MAX_WAIT, RESEAL, RESEAL_WAIT, next_attempt
 from exchange.core.statement import ATTACHMENTS, Statement, encode_statement, parse_statement
 from exchange.core.wire import Digest, NodeId, encode_time
+from exchange.node.approving import given_approvals
 from exchange.node.clockwork import clock_fact
 from exchange.node.effects import Context, step
 from exchange.node.planning import (
@@ -45,6 +47,7 @@ from exchange.node.planning import (
 )
 from exchange.node.prekeys import SEND_MARGIN
 from exchange.node.reading import stored_envelope
+from exchange.node.roles import pseudonym
 from exchange.node.subjects import find_duty
 from exchange.ports import SealItem
 
@@ -52,7 +55,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from datetime import datetime
 
-    from exchange.core.agreements import Agreement
+    from exchange.core.agreements import Agreement, Approvals
     from exchange.core.answers import AnswerItem
     from exchange.core.decision import Exchange
     from exchange.core.envelope import BlobRef
@@ -77,6 +80,16 @@ class Sealing:
     encoded: bytes  # the statement's exact text
     agreement: Agreement
     actor: str
+    officers: Digest | None = None  # the list that its approvals rest on
+
+
+@dataclass(frozen=True, slots=True)
+class Submission:
+    """Who submitted a draft, and whether it waits for approvals."""
+
+    actor: str
+    proposer: KeyId | None
+    waits: bool
 
 
 @dataclass(slots=True)
@@ -101,12 +114,17 @@ class Sender:
         permitted_only: bool = False,
         dry_run: bool = False,
         note_refusals: bool | None = None,
+        proposer: KeyId | None = None,
     ) -> JsonObject:
         """Judge a draft, and unless it is a dry run, seal it for its recipients.
 
         ``note_refusals``: whether a refusal becomes an entry of the log; that of a dry run does not unless told to.
+        ``proposer`` is the officer who submits it. Where a clause asks for approvals the statement waits for them,
+        unsealed, for all its recipients.
+
         Returns {id, recipients[]: {to, allowed, agreement, clause, code, reason, parts, withheld, withheld_fields,
-        text, needs, duties}}. Raises ``PeerError`` with the code of the first refusal where nothing may leave.
+        text, needs, duties}, root and waits where it waits}. Raises ``PeerError`` with the code of the first refusal
+        where nothing may leave.
         """
         noted = not dry_run if note_refusals is None else note_refusals
         peers = list(dict.fromkeys(self.registry.resolve(name) for name in to))
@@ -146,8 +164,11 @@ class Sender:
             if not allowed or (len(allowed) < len(plans) and not permitted_only):
                 # Returned, not raised: the refusals above are part of this transaction.
                 return {**result, "refused": True}
+            waits = any(plan.asks.count for plan in allowed)
+            if waits:
+                result |= {"waits": True, "root": variants[0][1].root}
             for plan, statement, encoded in variants:
-                await self._queue(tx, kept, plan, statement, encoded, actor)
+                await self._queue(tx, kept, plan, statement, encoded, Submission(actor, proposer, waits))
             await self._mark_replied(tx, kept)
             return result
 
@@ -155,29 +176,31 @@ class Sender:
         return result
 
     async def _queue(
-        self, tx: Transaction, draft: Draft, plan: Plan, statement: Statement, encoded: bytes, actor: str
+        self, tx: Transaction, draft: Draft, plan: Plan, statement: Statement, encoded: bytes, by: Submission
     ) -> None:
-        """Store the message and seal it if a prekey lives."""
+        """Store the message and seal it if a prekey lives and nobody's approval is missing."""
         peer = plan.peer
         case_id = tx.secrets.case_id(draft.read.case)
         await tx.use_case(case_id)
-        sealable = self.live_prekey(peer, tx.now) is not None
+        sealable = self.live_prekey(peer, tx.now) is not None and not by.waits
         context = Context(
             case_id=case_id,
             agreement=statement.agreement,
             relied=statement.clause,
             duty=plan.duty,
             draft=None if sealable else tx.secrets.wrap(case_id, encoded, f"draft {draft.id}"),
-            leaf={"actor": actor},
+            leaf={"actor": by.actor},
+            proposer=by.proposer,
+            waits=by.waits,
         )
         state = State(tx.window(peer))
         state = await step(tx, self.queues, state, Submitted(draft.id, tx.now), context)
         for blob in () if ATTACHMENTS in plan.withheld else draft.blobs:
             tx.changes.add("put_blob", blob.h, peer, draft.id, "out", blob.length, 0, None)
             tx.after.append(lambda: self.queues.has_files(peer))
-        if plan.agreement is not None:
+        if plan.agreement is not None and not by.waits:
             blobs = () if ATTACHMENTS in plan.withheld else draft.blobs
-            await self._seal(tx, state, Sealing(draft.read, blobs, statement, encoded, plan.agreement, actor))
+            await self._seal(tx, state, Sealing(draft.read, blobs, statement, encoded, plan.agreement, by.actor))
 
     def live_prekey(self, peer: NodeId, now: datetime) -> Prekey | None:
         """The key to seal to, if the peer's bundle has one now that the peer did not say it has lost."""
@@ -212,6 +235,7 @@ class Sender:
             lane=LANE_OF_URGENCY[sealing.header.urgency],
             blobs=sealing.blobs,
             kc=b"",
+            officers=sealing.officers,
         )
         case_id = tx.secrets.case_id(sealing.header.case)
         leaf = tx.reserve(Event.SEALED)
@@ -268,6 +292,10 @@ class Sender:
         await self.ledger.do(job)
         return len(idents)
 
+    async def seal_approved(self, tx: Transaction, peer: NodeId, ident: str) -> None:
+        """Seal a message whose approvals are there now, or let it wait for a prekey."""
+        await self._seal_again(tx, tx.outgoing[peer, ident])
+
     async def _seal_again(self, tx: Transaction, row: OutgoingRow) -> None:
         record = row.record
         if record.digest is not None or record.status is not Status.QUEUED or row.draft is None:
@@ -275,9 +303,11 @@ class Sender:
         await tx.use_case(row.case_id)
         encoded = tx.secrets.unwrap(row.case_id, row.draft, f"draft {record.id}")
         state = State(tx.window(record.peer), outgoing=record)
+        listed = self.registry.officers_of(self.registry.me)
         try:
             statement = parse_statement(encoded)
-            header, blobs, exchange = self._read_again(statement, record.peer, tx.now)
+            given = given_approvals(statement, listed, tx.now)
+            header, blobs, exchange = self._read_again(statement, record.peer, tx.now, given.counted)
             exchange = replace(exchange, duty=await find_duty(tx, header, record.peer))
         except PeerError as error:
             # Accepted here under other schemas, perhaps by another version of the program: its officer hears of it.
@@ -293,15 +323,23 @@ class Sender:
             if exchange.duty is None:
                 decision = stop_suspended(decision, self.registry.standing(agreement, record.peer, tx.notices))
             if decision.allowed:
-                again = replace(statement, agreement=agreement.digest)
-                await self._seal(tx, state, Sealing(header, blobs, again, encode_statement(again), agreement, "node"))
+                clause = agreement.clause(statement.clause)
+                asks = clause is not None and clause.approvals.count > 0
+                again = replace(statement, agreement=agreement.digest, approvals=given.texts if asks else ())
+                officers = listed.digest if listed is not None and again.approvals else None
+                actor = pseudonym(row.proposer) if row.proposer is not None and record.attempt == 0 else "node"
+                encoded = encode_statement(again)
+                await self._seal(tx, state, Sealing(header, blobs, again, encoded, agreement, actor, officers))
                 return
             refusal = max(refusal, decision, key=lambda item: item.reach)
+        if refusal.code == "envelope.approval" and listed is not None:
+            tx.put_outgoing(tx.outgoing[record.peer, record.id]._replace(waits=True))  # others may still sign
+            return
         event = Cancelled(refusal.code or "agreement.unknown", tx.now)
         await step(tx, self.queues, state, event, Context(leaf={"clause": refusal.clause}))
 
     def _read_again(
-        self, statement: Statement, peer: NodeId, now: datetime
+        self, statement: Statement, peer: NodeId, now: datetime, approved: Approvals
     ) -> tuple[Header, tuple[BlobRef, ...], Exchange]:
         """A stored statement as agreements judge it; what was withheld stays withheld."""
         header = read_header(statement.header(), self.book)
@@ -311,7 +349,7 @@ class Sender:
         content = self.book.join(header.schema, values, header.attachments)
         files = values.get(ATTACHMENTS)
         blobs = blob_refs([item for item in files if isinstance(item, dict)]) if isinstance(files, list) else ()
-        return header, blobs, make_exchange(header, peer, now, content, withheld, tuple(values), blobs)
+        return header, blobs, make_exchange(header, peer, now, content, withheld, tuple(values), blobs, approved)
 
     # -- from peers
 

@@ -46,6 +46,7 @@ _INSTALLED: Final[dict[str, tuple[Event, ...]]] = {
     DocumentType.CARD: (Event.CARD_INSTALLED,),
     DocumentType.AGREEMENT: (Event.AGREEMENT_INSTALLED,),
     DocumentType.SUSPENSION: (Event.AGREEMENT_SUSPENDED, Event.AGREEMENT_LEFT, Event.AGREEMENT_RESUMED),
+    DocumentType.OFFICERS: (Event.OFFICERS_INSTALLED,),
     DocumentType.PREKEYS: (Event.PREKEYS_PUBLISHED, Event.PREKEYS_RECEIVED),
 }
 

@@ -58,10 +58,13 @@ class OneDesk:
         self.staged.append(data)
         return {"length": len(data)}
 
-    async def evidence(self, message: str, index: int) -> tuple[JsonObject, AsyncIterator[bytes]]:
+    async def evidence(
+        self, message: str, index: int, signed: str | None = None
+    ) -> tuple[JsonObject, AsyncIterator[bytes]]:
         if self.raises is not None:
             raise self.raises
-        return {"message": message, "index": index}, self._pieces()
+        told: JsonObject = {} if signed is None else {"as": signed}
+        return {"message": message, "index": index, **told}, self._pieces()
 
     async def _pieces(self) -> AsyncIterator[bytes]:
         try:
@@ -76,8 +79,10 @@ class OneDesk:
 class ListDesk(OneDesk):
     """The same, with a plain iterator."""
 
-    async def evidence(self, message: str, index: int) -> tuple[JsonObject, AsyncIterator[bytes]]:
-        record, pieces = await super().evidence(message, index)
+    async def evidence(
+        self, message: str, index: int, signed: str | None = None
+    ) -> tuple[JsonObject, AsyncIterator[bytes]]:
+        record, pieces = await super().evidence(message, index, signed)
 
         class Pieces:
             def __aiter__(self) -> Pieces:

@@ -163,7 +163,7 @@ def queue_check(trouble: str | None, age: timedelta) -> checks.Check:
     now = provision.utc_now()
     row = (
         "kh-fp1", "0" * 32, "sent", encode_time(now - age), encode_time(now), 1, 1, "a" * 64, None, None, None, None,
-        "case", "b" * 64, None, None, "1", None, None,
+        "case", "b" * 64, None, None, "1", None, None, None, 0,
     )  # fmt: skip
     snapshot: Any = SimpleNamespace(rows=lambda *_: [row])
     registry: Any = SimpleNamespace(partners=lambda: ["kh-fp1"])

@@ -319,7 +319,7 @@ def test_a_draft_has_no_signature() -> None:
 
 def test_every_type_is_known() -> None:
     """Every payload type of the table is read where no single one is expected."""
-    assert len(wire.DocumentType.ALL) == 10
+    assert len(wire.DocumentType.ALL) == 11
     for kind in wire.DocumentType.ALL:
         document = wire.UnverifiedDocument(kind, b"{}", DOCUMENT.signatures)
         assert wire.parse_signed_document(wire.encode_signed_document(document)) == document

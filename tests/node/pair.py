@@ -57,7 +57,8 @@ class Pair:
     def row(self, ident: str) -> OutgoingRow:
         """The sender's record of a message."""
         columns = "peer, id, status, created, updated, attempt, seq, digest, expires, code, clause, log_index, case_id"
-        query = f"SELECT {columns}, agreement, draft, answer, relied, duty, about FROM outgoing WHERE id = ?"  # noqa: S608 - our own columns
+        more = "agreement, draft, answer, relied, duty, about, proposer, waits"
+        query = f"SELECT {columns}, {more} FROM outgoing WHERE id = ?"  # noqa: S608 - our own columns
         return outgoing_from_row(self.sender.connection.execute(query, (ident,)).fetchone())
 
     def status(self, ident: str) -> str:

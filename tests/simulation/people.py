@@ -15,9 +15,11 @@ from exchange.adapters.keyring import HybridKey, Keyring, new_hybrid_key, new_no
 from exchange.core import wire
 from exchange.core.checkpoint import Origin, log_keys
 from exchange.core.keys import Authority, Card, NodeKey, Use, encode_card, read_card
+from exchange.core.officers import Officer, OfficerList, Role, encode_officers
 from exchange.core.suspensions import Action, Suspension, encode_suspension
 from exchange.core.wire import AgreementId, DocumentType, NetworkId, NodeId, UnverifiedDocument, encode_signed_document
 from tests.core.builders import TestOnlyEntropy
+from tests.core.builders import testonly_officer as testonly_officer_key
 from tests.schemas.samples import book
 
 if TYPE_CHECKING:
@@ -52,6 +54,7 @@ class Person:
     secrets: dict[str, bytes]
     log_keys: LogKeys
     card: bytes
+    personnel: tuple[HybridKey, ...]
 
     @property
     def fingerprint(self) -> Digest:
@@ -73,11 +76,14 @@ def person(index: int) -> Person:
     authority, secrets = new_hybrid_key(entropy.take), new_node_secrets(entropy.take)
     ring = Keyring(secrets, _NoFiles(), entropy.take)
     origin = Origin(NETWORK, node)
+    apart = TestOnlyEntropy(f"personnel {node}")
+    personnel = tuple(new_hybrid_key(apart.take) for _ in range(3))
     uses = (
         (ring.envelope_key, Use.ENVELOPE),
         (ring.bundle_key, Use.BUNDLE),
         (ring.log_keys[0], Use.LOG),
         (ring.log_keys[1], Use.LOG),
+        *((key.public, Use.PERSONNEL) for key in personnel),
     )
     card = Card(
         network=NETWORK,
@@ -96,9 +102,10 @@ def person(index: int) -> Person:
         reach="open",
         accepts=tuple(book().kinds),
         duty_desk="invented",
+        personnel_threshold=2,
     )
     keys = log_keys(origin, ring.log_keys[0].raw, ring.log_keys[1].raw)
-    return Person(node, authority, secrets, keys, _sign(DocumentType.CARD, encode_card(card), authority))
+    return Person(node, authority, secrets, keys, _sign(DocumentType.CARD, encode_card(card), authority), personnel)
 
 
 @lru_cache
@@ -110,6 +117,35 @@ def successor_card(index: int) -> bytes:
     keys = tuple(replace(key, key=other.public) if key.use is Use.BUNDLE else key for key in card.keys)
     second = replace(card, version=2, previous=document.digest(), keys=keys)
     return _sign(DocumentType.CARD, encode_card(second), person(index).authority)
+
+
+@lru_cache
+def other_personnel(index: int) -> bytes:
+    """A properly signed second card, whose personnel are other people."""
+    document = wire.parse_signed_document(person(index).card)
+    card = read_card(document)
+    other = new_hybrid_key(TestOnlyEntropy(f"other personnel of {card.node}").take)
+    kept = tuple(key for key in card.keys if key.use is not Use.PERSONNEL)
+    named = replace(card.keys[-1], key=other.public)
+    second = replace(card, version=2, previous=document.digest(), keys=(*kept, named), personnel_threshold=1)
+    return _sign(DocumentType.CARD, encode_card(second), person(index).authority)
+
+
+@lru_cache(maxsize=64)
+def officers(index: int, serial: int, *listed: tuple[str, str], signers: int = 2) -> bytes:
+    """The list of a focal point's officers: names, and their roles separated by spaces; in force for a year."""
+    someone = person(index)
+    entries = tuple(
+        Officer(
+            testonly_officer_key(name).public,
+            frozenset(map(Role, roles.split())),
+            EPOCH - _DAY,
+            EPOCH + 365 * _DAY,
+        )
+        for name, roles in listed
+    )
+    draft = OfficerList(NETWORK, someone.node, serial, EPOCH, entries)
+    return _sign(DocumentType.OFFICERS, encode_officers(draft), *someone.personnel[:signers])
 
 
 # -- agreements ------------------------------------------------------------------------------------

@@ -22,12 +22,13 @@ DELETE FROM blocks WHERE peer = ?;
 INSERT INTO cases (case_id, wrapped, created) VALUES (?, ?, ?);
 -- name: put_outgoing
 INSERT INTO outgoing (peer, id, status, created, updated, attempt, seq, digest, expires, code, clause, log_index,
-                      case_id, agreement, draft, answer, relied, duty, about)
-VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+                      case_id, agreement, draft, answer, relied, duty, about, proposer, waits)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
 ON CONFLICT (peer, id) DO UPDATE SET
     status = excluded.status, updated = excluded.updated, attempt = excluded.attempt, seq = excluded.seq,
     digest = excluded.digest, expires = excluded.expires, code = excluded.code, clause = excluded.clause,
-    log_index = excluded.log_index, agreement = excluded.agreement, draft = excluded.draft, answer = excluded.answer;
+    log_index = excluded.log_index, agreement = excluded.agreement, draft = excluded.draft, answer = excluded.answer,
+    waits = excluded.waits;
 -- name: put_incoming
 INSERT INTO incoming (peer, id, attempt, seq, digest, status, updated, code, clause, log_index, has_blobs, waits_for,
                       case_id, answer, agreement, commitment, in_reply_to, duty, about)
@@ -94,21 +95,21 @@ SELECT peer FROM blocks;
 SELECT wrapped FROM cases WHERE case_id = ?;
 -- name: outgoing
 SELECT peer, id, status, created, updated, attempt, seq, digest, expires, code, clause, log_index, case_id, agreement,
-       draft, answer, relied, duty, about
+       draft, answer, relied, duty, about, proposer, waits
 FROM outgoing WHERE peer = ? AND id IN (SELECT value FROM json_each(?));
 -- name: outgoing_by_id
 SELECT peer, id, status, created, updated, attempt, seq, digest, expires, code, clause, log_index, case_id, agreement,
-       draft, answer, relied, duty, about
+       draft, answer, relied, duty, about, proposer, waits
 FROM outgoing WHERE id = ? ORDER BY peer;
 -- name: outgoing_list
 SELECT peer, id, status, created, updated, attempt, seq, digest, expires, code, clause, log_index, case_id, agreement,
-       NULL, answer, relied, duty, about
+       NULL, answer, relied, duty, about, proposer, waits
 FROM outgoing ORDER BY rowid DESC LIMIT ?;
 -- What still waits for its peer's signed answer; a reply may have come without one.
 -- name: outgoing_open
 WITH asked (peer) AS (SELECT ?)
 SELECT peer, id, status, created, updated, attempt, seq, digest, expires, code, clause, log_index, case_id, agreement,
-       draft, answer, relied, duty, about
+       draft, answer, relied, duty, about, proposer, waits
 FROM outgoing WHERE rowid IN (
     SELECT o.rowid FROM asked a JOIN outgoing o ON o.peer = a.peer AND o.status IN ('queued', 'sent')
     UNION ALL
@@ -116,7 +117,7 @@ FROM outgoing WHERE rowid IN (
     WHERE o.status = 'answered' AND o.log_index IS NULL
 ) ORDER BY rowid LIMIT ?;
 -- name: outgoing_unsealed
-SELECT id FROM outgoing WHERE peer = ? AND status IN ('queued', 'sent') AND digest IS NULL
+SELECT id FROM outgoing WHERE peer = ? AND status IN ('queued', 'sent') AND digest IS NULL AND waits = 0
 AND (attempt < 2 OR unixepoch(updated) + ? * (1 << min(attempt - 2, 8)) <= unixepoch(?)) ORDER BY rowid LIMIT ?;
 -- name: outgoing_under
 SELECT peer, id FROM outgoing WHERE status IN ('queued', 'sent') AND agreement IN (SELECT value FROM json_each(?))
@@ -188,7 +189,7 @@ SELECT peer, id, attempt, seq, digest, status, updated, code, clause, log_index,
 FROM incoming;
 -- name: all_outgoing
 SELECT peer, id, status, created, updated, attempt, seq, digest, expires, code, clause, log_index, case_id, agreement,
-       draft, answer, relied, duty, about
+       draft, answer, relied, duty, about, proposer, waits
 FROM outgoing;
 -- name: leaf_count
 SELECT count(*) FROM leaves;

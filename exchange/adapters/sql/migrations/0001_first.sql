@@ -68,6 +68,8 @@ CREATE TABLE outgoing (
     relied TEXT NOT NULL,               -- the clause relied on, whatever its answers say
     duty TEXT,                          -- kind of a duty message (protocol 8.6), and the message it is about
     about TEXT,
+    proposer TEXT,                      -- key id of the officer who submitted it; NULL at a node without officers
+    waits INTEGER NOT NULL,             -- 1 while approvals are missing
     PRIMARY KEY (peer, id)
 ) STRICT;
 CREATE INDEX outgoing_open ON outgoing (peer, status) WHERE status IN ('queued', 'sent');
