@@ -6,9 +6,10 @@ case, have another agreement, so no scene here counts on theirs.
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import dataclass
 from itertools import combinations
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from exchange.cli import demo_story as story
 from exchange.cli.demo_people import COUNTRIES
@@ -17,6 +18,9 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from exchange.cli.demo_scenes import Story
+    from exchange.core.wire import JsonObject
+
+HEARING_TRIES: Final = 400  # times a twentieth of a second
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +38,7 @@ class Route:
         await self._ask("TH", "MM")
         await self._suspect("CN", "VN")
         await self._refuse(countries)
+        await self._suspend("VN", "CN")
 
     def _have_own(self, *group: str) -> bool:
         """Whether these countries have an agreement of their own here, other than that of the case."""
@@ -107,7 +112,7 @@ class Route:
             one,
             other,
             story.victim_notice(one, story.case_of(one, 2), "prosecution"),
-            "art-2",
+            "agreement.purpose",
             f"{tell.name(one)} wants to name a victim to {tell.name(other)} for a prosecution.",
         )
         strangers = [pair for pair in combinations(countries, 2) if not self._are_bound(*pair)]
@@ -115,4 +120,35 @@ class Route:
             one, other = strangers[0]
             question = story.information_request(story.case_of(one, 3), "Invented: a fourth number.")
             title = f"{tell.name(one)} wants to ask {tell.name(other)}; these two have no agreement."
-            await tell.refused(one, other, question, None, title)
+            await tell.refused(one, other, question, "agreement.unknown", title)
+
+    async def _suspend(self, one: str, other: str) -> None:
+        """One party stops an agreement at once; the other's node knows it before its next message."""
+        if not self._have_own(one, other):
+            return
+        tell = self.told
+        ident = next(ident for group, ident in self.agreed.items() if set(group) == {one, other})
+        reason: JsonObject = {"en": "Invented: a list of names was found in the wrong hands."}
+        args: JsonObject = {"agreement": ident, "action": "suspend", "reason": reason}
+        await tell.nodes[one].call("notice", {**args, "others_continue": True, "sign": True})
+        tell.say(
+            f"{tell.name(one)} suspends {ident}, alone and at once; its node signs and sends the notice.",
+            f"Reason: {reason['en']}",
+        )
+        tell.outcome.hold(await self._hears(other, ident), f"{other} did not hear that {ident} is suspended")
+        await tell.refused(
+            other,
+            one,
+            story.suspect_notice(other, story.case_of(other, 10)),
+            "agreement.suspended",
+            f"{tell.name(other)} wants to send another suspect under it.",
+        )
+
+    async def _hears(self, country: str, ident: str) -> bool:
+        """Whether a node comes to know of a suspension."""
+        for _ in range(HEARING_TRIES):
+            held = await self.told.nodes[country].call("agreements", {})
+            if any(item["id"] == ident and item["state"] == "suspended" for item in held):
+                return True
+            await asyncio.sleep(0.05)  # it comes from another process, which tells nobody here
+        return False

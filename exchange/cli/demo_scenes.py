@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Final, Protocol
 from exchange.cli import demo_story as story
 from exchange.cli.demo_people import COUNTRIES, EVIDENCE_NAME
 from exchange.cli.demo_records import look_up
-from exchange.core.errors import PeerError
+from exchange.core.errors import CODES, PeerError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -240,18 +240,17 @@ class Story:
             message = await self.send(sender, to, story.information_response(sender, case, asked.id))
             self.say(f"{self.name(sender)} answers: {COUNTRIES[sender].suspect.shown()}.", self.permitted(message))
 
-    async def refused(self, sender: str, to: str, draft: JsonObject, clause: str | None, title: str) -> None:
-        """A message that must not leave, refused by ``clause``, or for want of an agreement."""
+    async def refused(self, sender: str, to: str, draft: JsonObject, code: str, title: str) -> None:
+        """A message that must not leave, refused with ``code``."""
         message = await self.send(sender, to, draft)
         if message is not None:
             self.outcome.problems.append(f"a message from {sender} to {to} left against the rules")
             self.say(title, "IT LEFT, against the rules.")
             return
         refusal = self.outcome.refusals[-1]
-        wanted = "agreement.unknown" if clause is None else "agreement.purpose"
         self.outcome.hold(
-            (refusal.code, refusal.clause) == (wanted, clause),
+            refusal.code == code,
             f"a message from {sender} to {to} was refused by {refusal.code}, clause {refusal.clause}",
         )
-        where = "no agreement in force names both" if clause is None else f"clause {clause}: {refusal.reason}"
-        self.say(title, f"Refused before anything left: {refusal.code}, {where}.")
+        why = f"clause {refusal.clause}: {refusal.reason}" if refusal.clause else CODES[refusal.code].what
+        self.say(title, f"Refused before anything left: {refusal.code}, {why}.")

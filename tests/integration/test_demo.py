@@ -82,7 +82,7 @@ def test_document_has_the_agreed_shape(kept: tuple[Path, dict[str, Any], bytes])
 
 
 def test_story_is_played(kept: tuple[Path, dict[str, Any], bytes]) -> None:
-    """A referral is answered, a question is answered, and of two refusals one names its clause and one has none."""
+    """A referral and a question are answered; what a clause, no agreement or a suspension refuses does not leave."""
     _, told, _ = kept
     moved = [(m["type"], m["from"], m["to"], m["status"]) for m in told["messages"]]
     assert ("case-referral", "TH", "KH", "answered") in moved
@@ -92,13 +92,14 @@ def test_story_is_played(kept: tuple[Path, dict[str, Any], bytes]) -> None:
     for country, node in told["nodes"].items():
         assert node["messages_sent"] == sum(m["from"] == country for m in told["messages"])
         assert node["messages_received"] == sum(m["to"] == country for m in told["messages"])
-    by_clause, without = told["refused"]
+    by_clause, without, suspended = told["refused"]
     for refusal in told["refused"]:
         assert set(refusal) == {"type", "from", "to", "code", "clause", "reason"}
         assert CODE.fullmatch(refusal["code"])
     assert (by_clause["code"], by_clause["clause"]) == ("agreement.purpose", "art-2")
     assert "repatriation" in by_clause["reason"]
     assert (without["code"], without["clause"]) == ("agreement.unknown", None)
+    assert (suspended["code"], suspended["from"], suspended["to"]) == ("agreement.suspended", "CN", "VN")
 
 
 def test_kept_home_is_a_home(kept: tuple[Path, dict[str, Any], bytes], tmp_path: Path) -> None:
