@@ -124,11 +124,14 @@ def sign(file: str, out: str | None) -> int:
 def install(file: str) -> int:
     """Use an agreement that all parties signed, or a notice of one."""
     from exchange.cli import documents
+    from exchange.cli.agreement_faults import refuse_faulty
     from exchange.cli.session import ask_object
     from exchange.core import wire
 
     said = settings()
     data, document = documents.parse_signed(file, wire.DocumentType.AGREEMENT, wire.DocumentType.SUSPENSION)
+    if (refused := refuse_faulty(said, data)) is not None:
+        return refused
     facts = ask_object(said, "install", {"document": wire.encode_base64(data)})
     if said.as_json:
         output.emit_json(said, {"ok": True, **facts})

@@ -33,6 +33,7 @@ from exchange.adapters.sqlite import SqliteStore
 from exchange.adapters.tls import new_tls, spki_pin
 from exchange.cli.wiring import log_origin, offline_node, schema_book
 from exchange.core import wire
+from exchange.core.agreement_lint import check_agreement
 from exchange.core.agreements import read_agreement
 from exchange.core.audit import Event, Leaf, LogBatch
 from exchange.core.errors import LocalError, PeerError
@@ -198,7 +199,7 @@ def strip_comments(value: Any) -> Any:  # noqa: ANN401 - a JSON value, the same 
 
 def check_draft(data: bytes) -> None:
     """Read an agreement's draft as its signers will. Raises ``PeerError``."""
-    read_agreement(parse_draft(data))
+    check_agreement(read_agreement(parse_draft(data)), schema_book())
 
 
 def _with_authority(document: UnverifiedDocument, authority: Authority) -> UnverifiedDocument:
@@ -229,6 +230,7 @@ def document_to_sign(signer: AuthorityKeys, data: bytes) -> UnverifiedDocument:
             raise PeerError("card.chain", "card.authority")
     elif document.payload_type == DocumentType.AGREEMENT:
         agreement = read_agreement(document)
+        check_agreement(agreement, schema_book())
         if agreement.network != signer.network:
             raise PeerError("key.wrong_network", "agreement.network")
         if signer.authority.fingerprint not in {party.authority for party in agreement.parties}:

@@ -11,6 +11,7 @@ from exchange.cli import output
 from exchange.cli.settings import common, settings
 
 if TYPE_CHECKING:
+    from exchange.cli.settings import Settings
     from exchange.core.schemas import Problem, SchemaBook
     from exchange.core.wire import JsonObject, JsonValue, SchemaId
 
@@ -67,19 +68,36 @@ def show(kind: str) -> int:
 @common
 @click.argument("file")
 def validate(file: str) -> int:
-    """Every fault of a draft, or of bare content.
+    """Every fault of a draft, of bare content, or of an agreement.
 
     For each: where, which rule, what is expected.
     """
+    from exchange.cli.agreement_faults import AGREEMENT, find_agreement_problems
     from exchange.cli.documents import parse_input
+    from exchange.cli.provision import parse_draft
     from exchange.cli.wiring import schema_book
     from exchange.core.statement import MAX_STATEMENT_BYTES
+    from exchange.core.wire import encode_json
 
     said = settings()
     value = parse_input(file, MAX_STATEMENT_BYTES)
     book = schema_book()
+    if isinstance(value, dict) and {"parties", "payloadType"} & set(value):
+        schema_id, problems = AGREEMENT, find_agreement_problems(book, parse_draft(encode_json(value)))
+        return _tell_validity(said, file, schema_id, problems, [])
     schema_id, problems = find_problems(book, value)
     unknown = [] if problems else list(book.unknown_codes(*_content(book, schema_id, value)))
+    return _tell_validity(said, file, schema_id, problems, unknown)
+
+
+def _tell_validity(
+    said: Settings,
+    file: str,
+    schema_id: SchemaId,
+    problems: tuple[Problem, ...],
+    unknown: list[tuple[str, str]],
+) -> int:
+    """The verdict, with every fault and warning."""
     if said.as_json:
         warnings: list[JsonValue] = [{"path": path, "list": name} for path, name in unknown]
         output.emit_json(

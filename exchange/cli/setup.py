@@ -201,6 +201,7 @@ def sign(*, file: str, out: str | None) -> int:
 def sign_file(file: str, out: str | None) -> int:
     """``authority sign`` and ``agreement sign``: the same, at the authority's home."""
     from exchange.cli import provision
+    from exchange.cli.agreement_faults import refuse_faulty
     from exchange.cli.documents import read_input
     from exchange.core import wire
 
@@ -209,6 +210,8 @@ def sign_file(file: str, out: str | None) -> int:
     holder = provision.load_authority(folder)
     said.network = holder.network
     data = read_input(file, wire.MAX_DOCUMENT_BYTES)
+    if (refused := refuse_faulty(said, data)) is not None:
+        return refused
     before = provision.document_to_sign(holder, data)
     _show_first(said, before)
     signed = provision.sign_document(provision.unlock_authority(folder, read_passphrase(said, None)), data)

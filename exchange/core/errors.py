@@ -223,6 +223,13 @@ CODES: dict[str, Code] = {
     # agreement: the rules two governments signed (protocol 8)
     "agreement.unknown": _peer("no agreement in force covers this pair", "agree, sign and install one"),
     "agreement.malformed": _peer("the agreement contradicts itself", _CORRECT),
+    "agreement.unknown_code": _peer(
+        "the agreement names a kind, purpose, check or part that nobody here knows",
+        "correct the code: exchange schema list, schemas/codelists",
+    ),
+    "agreement.unusable": _peer(
+        "a clause of the agreement can never permit anything", "correct the clause named, or take it out"
+    ),
     "agreement.not_party": _peer(
         "a node of the message is not a party to the agreement", "choose an agreement that names both"
     ),

@@ -19,6 +19,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from exchange.core import wire
+from exchange.core.agreement_lint import check_agreement
 from exchange.core.agreements import Agreement
 from exchange.core.answers import claimed_sender, verify_request
 from exchange.core.audit import Event, agreement_ref, needs_clock_step
@@ -367,6 +368,7 @@ class Node:
             item = self.registry.check_officers(data, self.outside.clock.now())
         else:
             item = self.registry.check_agreement(data)
+            check_agreement(item, self.outside.book)
         is_new = item.digest not in self.registry.bytes_of
         await self._install(item, data, actor)
         for peer in self.registry.partners() if self.is_started else ():  # a node that is not started sends nothing

@@ -6,14 +6,15 @@ import json
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
+import pytest
+
 from exchange.cli import provision
 from exchange.core.keys import read_card
+from exchange.core.wire import DocumentType, KeyId, Signature, UnverifiedDocument, encode_signed_document
 from tests.cli import homes
 
 if TYPE_CHECKING:
     from pathlib import Path
-
-    import pytest
 
 
 def signed(pair: homes.Pair, payload: object) -> bytes:
@@ -281,3 +282,43 @@ def test_dry_run_tells_who_must_still_approve(call: homes.Caller, pair: homes.Pa
         assert told in done.out
     draft = homes.write_draft(tmp_path / "draft.json", handling=["H3"], onward="with_consent")
     assert "the recipient asks before passing it on" in call("agreement", "check", draft, *where).out
+
+
+@pytest.mark.parametrize(
+    ("changes", "code", "told"),
+    [
+        ({"prohibitions": [{"id": "p-1", "text": {"en": "No."}, "when": {}}]}, "agreement.unusable", "shadowed"),
+        ({"valid_until": "tomorrow"}, "wire.bad_time", "/valid_until"),
+        ({"title": {"English": "x"}}, "agreement.malformed", "/title"),
+    ],
+)
+def test_a_faulty_agreement_is_neither_signed_nor_installed(
+    call: homes.Caller, pair: homes.Pair, tmp_path: Path, changes: dict[str, object], code: str, told: str
+) -> None:
+    """Every fault is told with its place before anything is signed; what others signed all the same is not used."""
+    draft = tmp_path / "draft.json"
+    draft.write_text(json.dumps(payload_of(pair, **changes)))
+    done = call("agreement", "sign", draft, "--home", pair.authority("TH"), "--json")
+    assert done.code == 1
+    assert done.json["error"]["code"] == code
+    assert told in json.dumps(done.json["problems"])
+    document = UnverifiedDocument(DocumentType.AGREEMENT, draft.read_bytes(), (Signature(KeyId("0" * 64), b"x"),))
+    signed = tmp_path / "signed.json"
+    signed.write_bytes(encode_signed_document(document))
+    done = call("agreement", "install", signed, "--home", pair.home("TH"))
+    assert done.refused(code)
+    assert told in done.out
+    done = call("schema", "validate", draft)
+    assert done.code == 1
+    assert told in done.out
+
+
+def test_a_sound_agreement_is_valid(call: homes.Caller, pair: homes.Pair, tmp_path: Path) -> None:
+    """A draft and a signed agreement are told to be valid by the schema of agreements."""
+    draft = tmp_path / "draft.json"
+    draft.write_text(json.dumps(payload_of(pair)))
+    signed = tmp_path / "signed.json"
+    signed.write_bytes(pair.agreement)
+    for path in (draft, signed):
+        done = call("schema", "validate", path)
+        assert (done.code, done.out) == (0, f"{path.name} is valid: agreement/v1\n")

@@ -16,7 +16,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 SCHEMAS: Final = ROOT / "schemas"
-EXAMPLES: Final = sorted(SCHEMAS.glob("*/examples/*.json"))
+AGREEMENTS: Final = sorted((SCHEMAS / "agreement" / "examples").glob("*.json"))
+EXAMPLES: Final = sorted({*SCHEMAS.glob("*/examples/*.json")} - {*AGREEMENTS})
 INVALID: Final = sorted((ROOT / "tests" / "schemas" / "invalid").glob("*/*.json"))
 
 REFERRAL: Final = SchemaId("case-referral/v1")
@@ -111,3 +112,13 @@ def header(**changes: Any) -> dict[str, Any]:  # noqa: ANN401 - a header with an
 def attachments() -> list[dict[str, Any]]:
     """Return a valid attachments part of one file."""
     return copy.deepcopy(ATTACHMENTS)
+
+
+def changed(value: dict[str, Any], place: tuple[str | int, ...], to: Any) -> dict[str, Any]:  # noqa: ANN401
+    """Return a copy with one member, however deep, replaced."""
+    copied = copy.deepcopy(value)
+    inner: Any = copied
+    for step in place[:-1]:
+        inner = inner[step]
+    inner[place[-1]] = to
+    return copied
