@@ -38,6 +38,8 @@ COMMANDS: Final = {
     "outbox": ("reading", "outbox", "Sent messages and where they are."),
     "due": ("asking", "due", "Answers that are due, by this node and to it."),
     "show": ("reading", "show", "One message with its content."),
+    "onward": ("asking", "onward", "May this be passed on: ask its originator; decide."),
+    "forward": ("asking", "forward", "Pass a received message on to another node."),
     "evidence": ("reading", "evidence", "Evidence files of a message."),
     "audit": ("audit", "audit", "Export the audit log; check an export."),
     "verify": ("audit", "verify", "Read the whole store and log again."),

@@ -119,7 +119,7 @@ def show(ident: str) -> int:
 
 def _show_message(message: JsonObject) -> None:
     names = ("id", "direction", "from", "to", "status", "code", "clause", "received", "created", "kind", "case",
-             "purpose", "handling", "tlp", "urgency", "in_reply_to", "receipt", "log_index")  # fmt: skip
+             "purpose", "handling", "tlp", "urgency", "in_reply_to", "origin", "receipt", "log_index")  # fmt: skip
     output.pairs([(name.replace("_", " "), output.text_of(message.get(name))) for name in names])
     if "content" in message:
         output.line()

@@ -29,7 +29,7 @@ QUESTIONS: Final = frozenset({"information-request"})  # ask also where they com
 SILENT: Final = frozenset(
     {
         "acknowledgement", "recall", "correction", "deletion-receipt", "hold-notice", "onward-request",
-        "onward-decision",
+        "onward-decision", "onward-notice",
     }
 )  # fmt: skip
 

@@ -8,7 +8,7 @@ Rules:
 2. It needs no permit of its own. It passes under the agreement and the clause of the message it is about, also when
    that agreement is over: what was sent under it can still be taken back, and its deletion still be told.
 3. Only the originator of a message recalls it, corrects it and decides on its onward use; only a recipient asks for
-   onward use, tells of a deletion or of a legal hold. Nobody does so about a duty: a receipt is not taken back.
+   onward use, tells of it, of a deletion or of a legal hold. Nobody does so about a duty: a receipt is not taken back.
 4. A duty is never held for a message that is still to come: whoever sends one has the signed answer to the message that
    it is about, or received that message.
 
@@ -42,6 +42,7 @@ DELETION_RECEIPT: Final = "deletion-receipt"
 HOLD_NOTICE: Final = "hold-notice"
 ONWARD_REQUEST: Final = "onward-request"
 ONWARD_DECISION: Final = "onward-decision"
+ONWARD_NOTICE: Final = "onward-notice"
 
 SENT_BY: Final[Mapping[str, Side]] = {
     RECALL: Side.ORIGINATOR,
@@ -50,11 +51,13 @@ SENT_BY: Final[Mapping[str, Side]] = {
     HOLD_NOTICE: Side.RECIPIENT,
     ONWARD_REQUEST: Side.RECIPIENT,
     ONWARD_DECISION: Side.ORIGINATOR,
+    ONWARD_NOTICE: Side.RECIPIENT,
 }
 _REPLIES_TO: Final[Mapping[str, frozenset[str]]] = {
     DELETION_RECEIPT: frozenset({RECALL, CORRECTION}),
     HOLD_NOTICE: frozenset({RECALL, CORRECTION}),
     ONWARD_DECISION: frozenset({ONWARD_REQUEST}),
+    ONWARD_NOTICE: frozenset({ONWARD_DECISION}),
 }
 
 

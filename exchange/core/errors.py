@@ -284,6 +284,11 @@ CODES: dict[str, Code] = {
     "duty.subject": _peer("a duty cannot be about a duty", "name the message that it is about"),
     "duty.request": _peer("the message replied to does not ask for this duty", "reply to the request itself"),
     "duty.binding": _peer("the agreement or clause is not that of the message the duty is about", _ASK_PEER),
+    # onward: passing on what others sent (protocol 8.8)
+    "onward.not_permitted": _peer(
+        "the message must not be passed on to that node", "exchange onward request asks its originator"
+    ),
+    "onward.origin": _peer("the parts are not those of the origin that the header names", _ASK_PEER),
     # relay: delivery, transient unless said otherwise (protocol 7)
     "relay.held": _peer("the message waits for one that it refers to", "nothing; it is retried"),
     "relay.busy": _peer("the node is busy", "nothing; it is retried"),

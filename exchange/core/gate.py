@@ -28,6 +28,7 @@ from exchange.core.decision import Decision, Exchange, decide
 from exchange.core.duties import Claim
 from exchange.core.envelope import BlobRef, Core, SignedEnvelope, check_times, open_body
 from exchange.core.errors import PeerError
+from exchange.core.onward import Origin, check_origin, read_origin
 from exchange.core.statement import ATTACHMENTS, Statement, parse_statement
 from exchange.core.wire import Digest, JsonObject, JsonValue, MessageId, NodeId, SchemaId
 
@@ -98,6 +99,7 @@ class Header:
     schema_digest: Digest
     attachments: int
     assured: Assurances
+    origin: Origin | None = None
 
     @property
     def references(self) -> tuple[MessageId, ...]:
@@ -206,6 +208,7 @@ def read_header(value: JsonObject, book: SchemaBook) -> Header:
             dual_criminality="dual_criminality" in assured,
             child_safeguards="child_safeguards" in assured,
         ),
+        origin=read_origin(value),
     )
 
 
@@ -254,6 +257,8 @@ def make_exchange(
 
     ``approved`` counts the officers whose approvals the caller has verified.
     """
+    # What an originator withheld from who forwards it, no clause between these two can ask for.
+    absent = () if header.origin is None else header.origin.withheld
     return Exchange(
         sender=header.sender,
         recipient=recipient,
@@ -266,7 +271,7 @@ def make_exchange(
         retention_days=header.retention_days,
         created=created,
         content=content,
-        withheld=withheld,
+        withheld=tuple(pair for pair in withheld if pair[0] not in absent),
         present=present,
         blob_count=len(blobs),
         blob_bytes=sum(blob.length for blob in blobs),
@@ -294,6 +299,8 @@ def _check_inner(core: Core, statement: Statement, header: Header) -> None:
     )
     if not same:
         raise PeerError("envelope.inner", "R15")
+    if header.origin is not None:
+        check_origin(statement, header.parts, header.sender, header.onward, header.origin)
 
 
 def _read_parts(

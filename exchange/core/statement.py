@@ -61,6 +61,12 @@ def make_part(value: JsonValue | Mapping[str, object], salt: bytes) -> Part:
     return Part(part_digest(salt, text), salt, text)
 
 
+def root_of(digests: Sequence[Digest]) -> Digest:
+    """SHA-256("fpx1-root" 0x00 || u16(count) || the parts' digests, in order)."""
+    joined = b"".join(bytes.fromhex(digest) for digest in digests)
+    return Digest(hashlib.sha256(b"fpx1-root\0" + len(digests).to_bytes(2, "big") + joined).hexdigest())
+
+
 @dataclass(frozen=True, slots=True)
 class Statement:
     """Binding, parts and approvals: the plaintext of an envelope."""
@@ -73,8 +79,7 @@ class Statement:
     @property
     def root(self) -> Digest:
         """SHA-256 over the parts' digests, in order, with their count: what officers approve."""
-        digests = b"".join(bytes.fromhex(part.digest) for part in self.parts)
-        return Digest(hashlib.sha256(b"fpx1-root\0" + len(self.parts).to_bytes(2, "big") + digests).hexdigest())
+        return root_of([part.digest for part in self.parts])
 
     def header(self) -> JsonObject:
         """Part 0 as an object. Raises envelope.inner where it is withheld or is no object."""

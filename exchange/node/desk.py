@@ -83,6 +83,7 @@ class Desk:
             "agreement": self._agreement,
             "notice": self._notice,
             "health": self._health,
+            **node.onward.operations(_actor),
         }
 
     async def call(self, op: str, args: JsonObject) -> JsonValue:

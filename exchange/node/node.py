@@ -36,6 +36,7 @@ from exchange.core.keys import Card, PrekeyBundle, read_card
 from exchange.core.officers import OfficerList
 from exchange.core.wire import Digest, DocumentType, NodeId, parse_signed_document
 from exchange.node.approving import Approving
+from exchange.node.asking import Onward
 from exchange.node.delivering import Delivery
 from exchange.node.evidence import EvidenceReceiver
 from exchange.node.ledger import Ledger
@@ -103,6 +104,7 @@ class Node:
     evidence: EvidenceReceiver
     obligations: Obligations
     notices: Notices
+    onward: Onward
     _tasks: list[asyncio.Task[None]] = field(default_factory=list)
     _nonces: dict[NodeId, dict[str, datetime]] = field(default_factory=dict)
     _pushed: dict[tuple[str, NodeId], datetime] = field(default_factory=dict)
@@ -138,7 +140,7 @@ class Node:
             prekeys=prekeys,
             sender=sender,
             receiver=Receiver(registry, outside.book, ledger, queues, prekeys, outside.blobs, outside.clock),
-            reader=Reader(outside.book, ledger, queues, outside.secrets),
+            reader=(reader := Reader(outside.book, ledger, queues, outside.secrets)),
             approving=Approving(registry, outside.book, ledger, sender, outside.secrets, outside.clock),
             delivery=Delivery(
                 registry,
@@ -153,6 +155,7 @@ class Node:
             evidence=EvidenceReceiver(ledger, queues, outside.blobs),
             obligations=Obligations(registry, ledger, queues),
             notices=Notices(registry, ledger, queues, outside.clock),
+            onward=Onward(registry, outside.book, sender, reader, outside.blobs),
         )
 
     async def start(self) -> None:

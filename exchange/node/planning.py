@@ -21,6 +21,7 @@ from exchange.core.statement import (
     HEADER,
     MAX_STATEMENT_BYTES,
     SALT_BYTES,
+    Part,
     Statement,
     encode_statement,
     make_part,
@@ -49,7 +50,10 @@ ALL_APPROVALS: Final = Approvals(MAX_APPROVALS, MAX_APPROVALS)
 
 @dataclass(frozen=True, slots=True)
 class Draft:
-    """A draft that its schemas accepted, cut into parts."""
+    """A draft that its schemas accepted, cut into parts; ``carried`` are parts of another node that travel as they are.
+
+    ``parts`` are those that are there; ``carried`` also has those which their originator withheld.
+    """
 
     id: MessageId
     header: JsonObject
@@ -58,6 +62,7 @@ class Draft:
     parts: tuple[tuple[str, JsonValue], ...]
     blobs: tuple[BlobRef, ...]
     salts: tuple[bytes, ...]
+    carried: tuple[Part, ...] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -297,10 +302,10 @@ def _refusal(code: str, what: str) -> Decision:
 
 def state_for(draft: Draft, plan: Plan) -> Statement:
     """The statement for one recipient: the same parts and root for all, with what its clause withholds taken out."""
-    values = ((HEADER, draft.header), *draft.parts)
+    values = ((HEADER, draft.header), *(() if draft.carried is not None else draft.parts))
     parts = tuple(make_part(value, salt) for (_, value), salt in zip(values, draft.salts, strict=True))
-    statement = Statement(_digest(plan), plan.decision.clause or "", parts)
-    for index, (name, _) in enumerate(draft.parts, start=1):
+    statement = Statement(_digest(plan), plan.decision.clause or "", (*parts, *(draft.carried or ())))
+    for index, name in enumerate(draft.read.parts, start=1):
         if name in plan.withheld:
             statement = statement.withhold(index, statement.clause)
     return statement

@@ -66,6 +66,11 @@ class Reader:
         except PeerError:
             raise IntegrityError("store.corrupt", "stored envelope") from None
 
+    async def content(self, digest: Digest, case_id: str) -> JsonObject:
+        """The content of a stored message that no officer is shown: a duty, read for its codes."""
+        content = self._content(await self.statement(digest, case_id))["content"]
+        return content if isinstance(content, dict) else {}
+
     async def _learn_case_key(self, case_id: str) -> None:
         rows = await self.ledger.store.read("case_key", case_id)
         if not rows:
@@ -267,6 +272,7 @@ def _header_line(header: Header) -> JsonObject:
         "tlp": header.tlp,
         "urgency": header.urgency,
         "in_reply_to": header.in_reply_to,
+        "origin": None if header.origin is None else header.origin.node,
     }
 
 

@@ -175,6 +175,13 @@ class Sender:
         result: JsonObject = await self.ledger.do(job)
         return result
 
+    async def queue(self, tx: Transaction, draft: Draft, plan: Plan, actor: str) -> None:
+        """Store what a plan permits without approvals, in a transaction of the caller's.
+
+        Raises ``PeerError`` wire.too_large.
+        """
+        await self._queue(tx, draft, plan, *encode_variant(draft, plan), Submission(actor, None, waits=False))
+
     async def _queue(
         self, tx: Transaction, draft: Draft, plan: Plan, statement: Statement, encoded: bytes, by: Submission
     ) -> None:

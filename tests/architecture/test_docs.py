@@ -36,6 +36,7 @@ RECEIVER: Final = [
         "core/gate.py",
         "core/keys.py",
         "core/narrowing.py",
+        "core/onward.py",
         "core/relay.py",
         "core/schema_parts.py",
         "core/schemas.py",

@@ -190,9 +190,16 @@ def agreement_of(cards: Sequence[Any], clauses: list[JsonObject], begin: datetim
 
 
 def clauses_of(nodes: Sequence[str]) -> list[JsonObject]:
-    """The usual clauses; the first wants answers and has a quota, the second withholds a victim's safety part."""
+    """The usual clauses.
+
+    The first wants answers, has a quota and knows onward use with consent; the second withholds a victim's safety part.
+    """
     clauses = templates.default_clauses([*nodes])
-    clauses[0] |= {"quota_per_day": 100, "respond_within": {"urgent_8h": 8, "urgent_3d": 72, "normal_7d": 168}}
+    clauses[0] |= {
+        "quota_per_day": 100,
+        "onward": {"use": "with_consent"},
+        "respond_within": {"urgent_8h": 8, "urgent_3d": 72, "normal_7d": 168},
+    }
     clauses[1]["withhold"] = ["safety"]
     return clauses
 

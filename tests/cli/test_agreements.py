@@ -214,13 +214,13 @@ def test_dry_run_tells_everything_that_would_have_to_change(
     call: homes.Caller, pair: homes.Pair, tmp_path: Path
 ) -> None:
     """A refusal lists each condition that fails, not only the first, in the words of the clause."""
-    draft = homes.write_draft(tmp_path / "draft.json", tlp="RED", onward="with_consent", retention_days=9000)
+    draft = homes.write_draft(tmp_path / "draft.json", tlp="RED", onward="parties", retention_days=9000)
     done = call("send", draft, "--to", "KH", "--dry-run", "--home", pair.home("TH"))
     assert done.code == 1
     for told in (
         "KH-fp1".lower() + ": refused by pair/1 art-1: Cases, suspects",
         "to change: at most AMBER (agreement.tlp)",
-        "to change: at most never (agreement.onward)",
+        "to change: at most with_consent (agreement.onward)",
         "to change: at most 1825 days (agreement.retention)",
     ):
         assert told in done.out

@@ -95,14 +95,34 @@ def test_quota_of_the_day_is_shown(call: homes.Caller, pair: homes.Pair, tmp_pat
     assert free.json["recipients"][0]["quota"] is None
 
 
+# -- onward use ------------------------------------------------------------------------------------
+
+
+def test_unknown_message_is_told(call: homes.Caller, pair: homes.Pair) -> None:
+    """What this node never received is not asked about, decided on or passed on."""
+    home, ident = pair.home("TH"), "0" * 32
+    words = ("--to", "KH", "--purpose", "prosecution", "--reason", "why")
+    assert call("onward", "request", ident, *words, "--home", home).refused("input.unknown_id")
+    assert call("onward", "decide", ident, "--refuse", "--home", home).refused("input.unknown_id")
+    assert call("forward", ident, "--to", "KH", "--home", home).refused("input.unknown_id")
+
+
+def test_decision_is_one_of_two(call: homes.Caller, pair: homes.Pair) -> None:
+    """A decision without a word, with a last day for a refusal, or with a day that is none is a wrong command."""
+    home, ident = pair.home("TH"), "0" * 32
+    for words in ((), ("--refuse", "--until", "2026-12-01"), ("--grant", "--until", "tomorrow")):
+        done = call("onward", "decide", ident, *words, "--home", home)
+        assert (done.code, done.refused("input.usage")) == (2, True)
+
+
 # -- running nodes ---------------------------------------------------------------------------------
 
 
 @pytest.fixture(scope="module")
 def network(tmp_path_factory: pytest.TempPathFactory) -> Iterator[homes.Pair]:
-    """Thailand and Cambodia, both running."""
-    pair: homes.Pair = homes.run(homes.make_pair(tmp_path_factory.mktemp("network")))
-    with homes.running(pair, "TH", "KH"):
+    """Thailand, Cambodia and Viet Nam, all running."""
+    pair: homes.Pair = homes.run(homes.make_pair(tmp_path_factory.mktemp("network"), ("TH", "KH", "VN")))
+    with homes.running(pair, "TH", "KH", "VN"):
         yield pair
 
 
@@ -135,3 +155,42 @@ def test_answer_is_due_at_both_ends_until_it_is_given(call: homes.Caller, networ
     assert clocks[0]["answered"] == clocks[1]["answered"]
     for at in (home, other):
         assert ident not in [item["id"] for item in call("due", "--home", at, "--json").json["due"]]
+
+
+@pytest.mark.slow
+def test_message_is_passed_on_once_its_originator_agrees(
+    call: homes.Caller, network: homes.Pair, tmp_path: Path
+) -> None:
+    """Cambodia asks, Thailand grants, Viet Nam receives and sees the origin, and Thailand is told; not before."""
+    draft = homes.write_draft(tmp_path / "case.json", onward="with_consent")
+    th, kh, vn = network.home("TH"), network.home("KH"), network.home("VN")
+    ident = call("send", draft, "--to", "KH", "--wait", "--json", "--home", th).json["id"]
+    early = call("forward", ident, "--to", "VN", "--home", kh)
+    assert (early.code, early.refused("onward.not_permitted")) == (1, True)
+    assert "clause: art-1" in early.err
+    words = ("--to", "VN", "--purpose", "prosecution", "--reason", "The recruiter lives there.", "--json")
+    asked = call("onward", "request", ident, *words, "--home", kh)
+    assert (asked.code, asked.json["to"]) == (0, "th-fp1")
+    came(call, th, asked.json["id"])
+    decided = call("onward", "decide", asked.json["id"], "--grant", "--condition", "Police only.", "--home", th)
+    assert (decided.code, "to kh-fp1" in decided.out) == (0, True)
+    came(call, kh, decided.out.split("Message ")[1].split()[0])
+    plan = call("forward", ident, "--to", "VN", "--dry-run", "--home", kh)
+    assert (plan.code, "nothing was passed on" in plan.out) == (0, True)
+    done = call("forward", ident, "--to", "VN", "--json", "--home", kh)
+    assert (done.code, done.json["origin"]["id"]) == (0, ident)
+    came(call, vn, done.json["id"])
+    shown = call("show", done.json["id"], "--json", "--home", vn).json
+    assert (shown["from"], shown["origin"]) == ("kh-fp1", "th-fp1")
+    assert shown["header"]["origin"]["root"] == call("show", ident, "--json", "--home", th).json["root"]
+    came(call, th, done.json["notice"])
+    again = call("forward", ident, "--to", "VN", "--home", kh)
+    assert (again.code, "th-fp1, is told" in again.out) == (0, True)
+    second = call("forward", done.json["id"], "--to", "TH", "--home", vn)
+    assert second.refused("onward.not_permitted")
+
+
+def came(call: homes.Caller, home: Path, ident: str) -> None:
+    """Wait until a message is there."""
+    while call("show", ident, "--home", home).refused("input.unknown_id"):
+        pass

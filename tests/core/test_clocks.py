@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from exchange.core.clocks import GRACE, SILENT, Clock, ClockState, answers, asks
+from exchange.core.duties import SENT_BY
 from tests.core.builders import NOW
 
 HOUR = timedelta(hours=1)
@@ -34,6 +35,11 @@ def test_kind_and_reference_say_what_asks_and_what_answers(
 ) -> None:
     """A reply answers and asks nothing back unless it is a question; what only tells does neither."""
     assert (asks(kind, in_reply_to), answers(kind, in_reply_to)) == (asking, answering)
+
+
+def test_every_duty_is_silent() -> None:
+    """No duty asks for an answer or is one; of other kinds only the acknowledgement neither asks nor answers."""
+    assert {"acknowledgement", *SENT_BY} == SILENT
 
 
 @pytest.mark.parametrize(

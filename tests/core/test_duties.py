@@ -38,13 +38,13 @@ def code(call: Callable[[], object]) -> tuple[str, str]:
 
 
 def test_kinds_of_duties() -> None:
-    """Six kinds are duties, three of them the originator's; a message of any other kind is none."""
+    """Seven kinds are duties, three of them the originator's; a message of any other kind is none."""
     assert {kind for kind, side in SENT_BY.items() if side is Side.ORIGINATOR} == {
         "recall",
         "correction",
         "onward-decision",
     }
-    assert len(SENT_BY) == 6
+    assert len(SENT_BY) == 7
     assert not is_duty("victim")
     assert all(is_duty(kind) for kind in SENT_BY)
 

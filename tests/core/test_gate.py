@@ -11,6 +11,7 @@ from exchange.adapters.files import schema_files
 from exchange.core import wire
 from exchange.core.agreements import read_agreement
 from exchange.core.envelope import BlobRef, parse_envelope, verify_envelope
+from exchange.core.errors import PeerError
 from exchange.core.gate import (
     Message,
     PrekeyState,
@@ -22,7 +23,7 @@ from exchange.core.gate import (
     read_message,
 )
 from exchange.core.schemas import SchemaBook, parse_schema_book
-from exchange.core.statement import compose_statement
+from exchange.core.statement import Part, compose_statement, make_part, root_of
 from exchange.core.wire import Digest, JsonValue
 from tests.core import builders
 from tests.core.builders import KH, NETWORK, NOW, TH, TestOnlyEntropy
@@ -93,6 +94,48 @@ def test_evidence_beside_must_be_the_evidence_within(book: SchemaBook) -> None:
         take(with_evidence(book, (OTHER,), (BLOB,)), book)
     with builders.refused("envelope.inner", "R15 blobs"):
         take(with_evidence(book, (), (BLOB,)), book)
+
+
+def forwarded(book: SchemaBook, **changes: Any) -> make.Parts:  # noqa: ANN401 - members of the origin
+    """A statement whose parts are those of a message of LA, which withheld the last of them from KH."""
+    made = make.parts(book)
+    parts = [*made.statement.parts]
+    root = root_of([Digest("9" * 64), *(part.digest for part in parts[1:])])
+    origin = {"node": "la-fp1", "id": "1" * 32, "root": root, "header": "9" * 64, "withheld": [], **changes}
+    parts[0] = make_part({**made.header, "origin": origin}, bytes(16))
+    if origin["withheld"]:
+        parts[-1] = Part(parts[-1].digest, clause="art-77")
+    return replace(made, statement=replace(made.statement, parts=tuple(parts)))
+
+
+def test_a_forwarded_message_leads_to_its_origin(book: SchemaBook) -> None:
+    """A message whose parts are those of the origin that its header names is taken, with that origin."""
+    origin = take(forwarded(book), book).header.origin
+    assert origin is not None
+    assert (origin.node, origin.withheld) == ("la-fp1", ())
+
+
+def test_what_an_originator_withheld_needs_no_clause_here(book: SchemaBook) -> None:
+    """A part that the originator withheld may be absent, whatever the clause between these two withholds."""
+    last = str(make.parts(book).header["parts"][-1])
+    assert last != "main"
+    message = take(forwarded(book, withheld=[last]), book)
+    assert last not in message.content
+    spoiled = forwarded(book, withheld=[last])
+    header = {**make.parts(book).header}
+    plain = replace(
+        spoiled,
+        statement=replace(spoiled.statement, parts=(make_part(header, bytes(16)), *spoiled.statement.parts[1:])),
+    )
+    with pytest.raises(PeerError, match=r"agreement\.withheld"):
+        take(plain, book)
+
+
+def test_another_origin_than_the_parts_have_is_refused(book: SchemaBook) -> None:
+    """A root that the parts do not lead to, and a sender that names itself as the origin, are refused."""
+    for changes in ({"root": "0" * 64}, {"node": KH}):
+        with builders.refused("onward.origin", "R15"):
+            take(forwarded(book, **changes), book)
 
 
 def test_more_evidence_than_the_clause_carries_is_refused(book: SchemaBook) -> None:

@@ -317,6 +317,8 @@ def _opening(book: SchemaBook) -> Iterator[Vector]:
     yield "inner-agreement", "envelope.inner", "R15", _statement(ok, agreement=Digest("0" * 64)), {}
     yield "inner-lane", "envelope.inner", "R15", _core(ok, lane="bulk"), {}
     yield "inner-blobs", "envelope.inner", "R15", _core(ok, blobs=(BlobRef(Digest("0" * 64), 10),)), {}
+    origin = {"node": "la-fp1", "id": "1" * 32, "root": "0" * 64, "header": "0" * 64, "withheld": []}
+    yield "origin-other-root", "onward.origin", "R15", parts(book, origin=origin), {}
     yield from _approving(ok)
     unknown = parts(book, schema="acknowledgement/v9")
     yield "schema-unknown", "schema.unknown", "R17", unknown, {}

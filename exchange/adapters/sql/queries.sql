@@ -128,6 +128,11 @@ SELECT peer, status, count(*) FROM outgoing GROUP BY peer, status;
 SELECT peer, id, attempt, seq, digest, status, updated, code, clause, log_index, has_blobs, waits_for, case_id, answer,
        agreement, commitment, in_reply_to, duty, about
 FROM incoming WHERE peer = ? AND id IN (SELECT value FROM json_each(?)) ORDER BY attempt;
+-- What the peer said about one message, in the order in which it was accepted.
+-- name: incoming_about
+SELECT peer, id, attempt, seq, digest, status, updated, code, clause, log_index, has_blobs, waits_for, case_id, answer,
+       agreement, commitment, in_reply_to, duty, about
+FROM incoming WHERE peer = ? AND about = ? ORDER BY log_index;
 -- name: incoming_by_id
 SELECT peer, id, attempt, seq, digest, status, updated, code, clause, log_index, has_blobs, waits_for, case_id, answer,
        agreement, commitment, in_reply_to, duty, about

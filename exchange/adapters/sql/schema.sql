@@ -97,6 +97,7 @@ CREATE TABLE incoming (
     about TEXT,
     PRIMARY KEY (peer, id, attempt)
 ) STRICT;
+CREATE INDEX incoming_about ON incoming (peer, about) WHERE about IS NOT NULL;
 CREATE INDEX incoming_held ON incoming (peer) WHERE status = 'held';
 
 -- Sealed envelopes as sent and as received: the evidence, and the message at rest.
