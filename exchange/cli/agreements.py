@@ -110,18 +110,20 @@ async def _cards_held(said: Settings, partners: tuple[str, ...]) -> dict[NodeId,
 @common
 @click.argument("file")
 @click.option("--out", metavar="FILE", help="Where to write; default: beside FILE, without .draft.")
-def sign(file: str, out: str | None) -> int:
+@click.option("--before", multiple=True, metavar="FILE", help="An earlier version, signed elsewhere; repeatable.")
+def sign(file: str, out: str | None, before: tuple[str, ...]) -> int:
     """Sign an agreement, as exchange authority sign does.
 
     FILE is a draft, or a document that others have signed already; --home is the authority's.
     """
-    return sign_file(file, out)
+    return sign_file(file, out, before)
 
 
 @agreement.command("install")
 @common
 @click.argument("file")
-def install(file: str) -> int:
+@click.option("--ended", is_flag=True, help="Install it although it has ended: its successor needs it.")
+def install(*, file: str, ended: bool) -> int:
     """Use an agreement that all parties signed, or a notice of one."""
     from exchange.cli import documents
     from exchange.cli.agreement_faults import refuse_faulty
@@ -132,7 +134,7 @@ def install(file: str) -> int:
     data, document = documents.parse_signed(file, wire.DocumentType.AGREEMENT, wire.DocumentType.SUSPENSION)
     if (refused := refuse_faulty(said, data)) is not None:
         return refused
-    facts = ask_object(said, "install", {"document": wire.encode_base64(data)})
+    facts = ask_object(said, "install", {"document": wire.encode_base64(data), "ended": ended})
     if said.as_json:
         output.emit_json(said, {"ok": True, **facts})
         return 0

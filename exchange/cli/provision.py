@@ -215,7 +215,8 @@ def document_to_sign(signer: AuthorityKeys, data: bytes) -> UnverifiedDocument:
     """A card, an agreement or a notice about one as this authority, whose keys are not needed yet, would sign it.
 
     Raises ``PeerError``: wire.*, key.wrong_network, agreement.not_party (also a notice of another country's node),
-    card.chain where the card is of another country or names another authority, and whatever reading it raises.
+    agreement.authority where an agreement names another authority for our country, card.chain where the card is of
+    another country or names another authority, and whatever reading it raises.
     """
     document = parse_draft(data)
     if document.payload_type == DocumentType.CARD:
@@ -234,7 +235,9 @@ def document_to_sign(signer: AuthorityKeys, data: bytes) -> UnverifiedDocument:
         if agreement.network != signer.network:
             raise PeerError("key.wrong_network", "agreement.network")
         if signer.authority.fingerprint not in {party.authority for party in agreement.parties}:
-            raise PeerError("agreement.not_party", "agreement.parties")
+            ours = [party.node for party in agreement.parties if party.node.startswith(f"{signer.country.lower()}-")]
+            # Our country is there and somebody else signs for it: another mistake than a wrong file.
+            raise PeerError("agreement.authority" if ours else "agreement.not_party", "agreement.parties")
     elif document.payload_type == DocumentType.SUSPENSION:
         notice = read_suspension(document)
         if notice.network != signer.network:

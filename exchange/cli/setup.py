@@ -15,6 +15,7 @@ from exchange.core.errors import LocalError
 
 if TYPE_CHECKING:
     from exchange.cli.provision import AuthorityKeys
+    from exchange.core.keys import Authority
     from exchange.core.wire import JsonObject, UnverifiedDocument
 
 DEFAULT_NETWORK: Final = "training-local"
@@ -190,33 +191,40 @@ def _show_authority(said: Settings, path: Path, held: AuthorityKeys) -> int:
 @common
 @click.argument("file")
 @click.option("--out", metavar="FILE", help="Where to write; default: beside FILE, without .unsigned or .draft.")
-def sign(*, file: str, out: str | None) -> int:
+@click.option("--before", multiple=True, metavar="FILE", help="An earlier version, signed elsewhere; repeatable.")
+def sign(*, file: str, out: str | None, before: tuple[str, ...]) -> int:
     """Sign a card, an agreement or a notice about one.
 
     FILE is a draft, or a document that others have signed already.
     """
-    return sign_file(file, out)
+    return sign_file(file, out, before)
 
 
-def sign_file(file: str, out: str | None) -> int:
+def sign_file(file: str, out: str | None, before: tuple[str, ...]) -> int:
     """``authority sign`` and ``agreement sign``: the same, at the authority's home."""
-    from exchange.cli import provision
+    from exchange.cli import documents, provision, signed
     from exchange.cli.agreement_faults import refuse_faulty
-    from exchange.cli.documents import read_input
     from exchange.core import wire
 
     said = settings()
     folder = said.home_path()
     holder = provision.load_authority(folder)
     said.network = holder.network
-    data = read_input(file, wire.MAX_DOCUMENT_BYTES)
+    data = documents.read_input(file, wire.MAX_DOCUMENT_BYTES)
     if (refused := refuse_faulty(said, data)) is not None:
         return refused
-    before = provision.document_to_sign(holder, data)
-    _show_first(said, before)
-    signed = provision.sign_document(provision.unlock_authority(folder, read_passphrase(said, None)), data)
-    path = _write_signed(Path(file), None if out is None else Path(out), signed, was_draft=not before.signatures)
-    return _tell_signed(said, path, wire.parse_signed_document(signed))
+    unsigned = provision.document_to_sign(holder, data)
+    is_agreement = unsigned.payload_type == wire.DocumentType.AGREEMENT
+    if is_agreement:
+        earlier = [documents.parse_signed(name, wire.DocumentType.AGREEMENT)[1] for name in before]
+        signed.check_signing(unsigned, folder, holder.authority, earlier, provision.utc_now())
+    _show_first(said, unsigned)
+    made = provision.sign_document(provision.unlock_authority(folder, read_passphrase(said, None)), data)
+    document = wire.parse_signed_document(made)
+    if is_agreement:
+        signed.remember(folder, document)
+    path = _write_signed(Path(file), None if out is None else Path(out), made, was_draft=not unsigned.signatures)
+    return _tell_signed(said, path, document, holder.authority)
 
 
 def _write_signed(source: Path, target: Path | None, data: bytes, *, was_draft: bool) -> Path:
@@ -272,15 +280,19 @@ def _show(document: UnverifiedDocument, facts: JsonObject) -> None:
         documents.show_agreement(read_agreement(document), facts)
 
 
-def _tell_signed(said: Settings, path: Path, document: UnverifiedDocument) -> int:
-    """What was signed, so that whoever signed sees it."""
+def _tell_signed(said: Settings, path: Path, document: UnverifiedDocument, authority: Authority) -> int:
+    """What was signed, so that whoever signed sees it, and how many more keys of this authority must sign."""
     kind, facts = _facts(document)
     count = len(document.signatures)
+    ours = {key.id for key in authority.keys} & {signature.keyid for signature in document.signatures}
+    missing = max(0, authority.threshold - len(ours))
     if said.as_json:
-        output.emit_json(said, {"ok": True, "file": str(path), "type": kind, **facts})
+        output.emit_json(said, {"ok": True, "file": str(path), "type": kind, "missing_here": missing, **facts})
         return 0
     output.banner(said)
     output.line(f"Signed: {path} ({count} signature{'s' * (count != 1)})")
+    if missing:
+        output.line(f"{missing} more key{'s' * (missing != 1)} of this authority must sign.")
     if not sys.stdin.isatty():  # at a terminal it was shown before
         _show(document, facts)
     return 0

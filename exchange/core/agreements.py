@@ -336,7 +336,7 @@ def verify_agreement(
 
     ``authority_of`` gives the authority of that fingerprint in the card chain of a node, so that an agreement stays
     installable after its authority took new keys. Raises ``PeerError``: as ``read_agreement``, key.wrong_network,
-    card.chain (the party's fingerprint is not in the chain of its cards held here), key.threshold.
+    agreement.authority (the party's fingerprint is not in the chain of its cards held here), key.threshold.
     """
     agreement = read_agreement(document)
     if agreement.network != network:
@@ -344,7 +344,7 @@ def verify_agreement(
     for party in agreement.parties:
         authority = authority_of(party.node, party.authority)
         if authority is None:
-            raise PeerError("card.chain", party.node)
+            raise PeerError("agreement.authority", party.node)
         if not authority.approves(document):
             raise PeerError("key.threshold", f"authority of {party.node}")
     return agreement

@@ -248,6 +248,20 @@ CODES: dict[str, Code] = {
     "agreement.conflict": _peer(
         "another document with the same id and version is installed", "raise the version number"
     ),
+    "agreement.predecessor": _peer(
+        "the version before it is not held here, or is not the one that it supersedes",
+        "install the versions in order; to sign, give the one before with --before FILE",
+    ),
+    "agreement.overlap": _peer(
+        "it does not begin after the version that it supersedes", "set valid_from after that of the version before"
+    ),
+    "agreement.over": _peer(
+        "its validity has ended", "correct valid_until; to install it as a predecessor, add --ended"
+    ),
+    "agreement.authority": _peer(
+        "it names another authority for a node than the cards held here",
+        "compare fingerprints by voice; then import its card, or correct the agreement",
+    ),
     "agreement.prohibited": _peer("a prohibition forbids this", "read the clause named"),
     "agreement.no_clause": _peer(
         "no clause permits this kind in this direction", "read the agreement: exchange agreement show"

@@ -18,12 +18,14 @@ import asyncio
 from typing import TYPE_CHECKING, Final, TypeAlias
 
 from exchange.core import wire
+from exchange.core.agreements import read_agreement
 from exchange.core.approvals import MAX_APPROVAL_BYTES
 from exchange.core.audit import Event
 from exchange.core.delivery import OPEN
 from exchange.core.errors import LocalError, PeerError
 from exchange.core.keys import Card, Use, read_card
 from exchange.core.officers import OfficerList
+from exchange.core.succession import check_not_over
 from exchange.core.suspensions import Action, Suspension, encode_suspension
 from exchange.core.wire import Digest, DocumentType, Fields, JsonObject, JsonValue, KeyId, NodeId, parse_signed_document
 from exchange.node import reports
@@ -286,8 +288,13 @@ class Desk:
         return await self._node.install(data, actor)
 
     async def _install(self, args: Fields) -> JsonValue:
-        """``{document: base64, actor?}``."""
-        item = await self.install(args.bytes("document"), _actor(args))
+        """``{document: base64, actor?, ended?}``; an agreement that is over is taken where ``ended`` says so."""
+        data = args.bytes("document")
+        ended = args.flag("ended") if args.has("ended") else False
+        document = parse_signed_document(data)
+        if document.payload_type == DocumentType.AGREEMENT and not ended:
+            check_not_over(read_agreement(document), self._node.outside.clock.now())
+        item = await self.install(data, _actor(args))
         if isinstance(item, Card):
             return reports.card_to_json(item, self._node.registry)
         if isinstance(item, OfficerList):

@@ -15,6 +15,7 @@ from exchange.core.agreements import ANY, Agreement, verify_agreement
 from exchange.core.errors import IntegrityError, PeerError
 from exchange.core.keys import Authority, Card, PrekeyBundle, read_card, verify_card, verify_prekeys
 from exchange.core.officers import OfficerList, check_serial, read_officers, verify_officers
+from exchange.core.succession import check_succession
 from exchange.core.suspensions import (
     SERVES,
     Standing,
@@ -149,19 +150,21 @@ class Registry:
         return verify_card(document, self.network, now, held)
 
     def check_agreement(self, data: bytes) -> Agreement:
-        """Verify an agreement against the cards held. Raises agreement.conflict beside what core.agreements raises."""
+        """Verify an agreement against the cards and the versions held (G1 to G4, G6, G7).
+
+        Raises ``PeerError``: card.unknown, agreement.not_party, and what core.agreements and core.succession raise.
+        """
         document = parse_signed_document(data, DocumentType.AGREEMENT)
         agreement = verify_agreement(document, self.network, self.authority_of)
         if not agreement.names(self.me):
             raise PeerError("agreement.not_party", self.me)
-        if self.has_rival(agreement.id, agreement.version, agreement.digest):
-            raise PeerError("agreement.conflict", f"{agreement.id}/{agreement.version}")
-        if agreement.supersedes is not None and agreement.supersedes not in self.agreements:
-            raise PeerError("agreement.unknown", "the version it supersedes is not installed")
+        check_succession(agreement, self.agreements.values())
         return agreement
 
     def authority_of(self, node: NodeId, fingerprint: Digest) -> Authority | None:
-        """The authority of that fingerprint in the chain of a node's cards."""
+        """The authority of that fingerprint in the chain of a node's cards. Raises card.unknown."""
+        if node not in self.cards:
+            raise PeerError("card.unknown", node)
         return self.authorities.get((node, fingerprint))
 
     def check_prekeys(self, data: bytes, node: NodeId, now: datetime) -> PrekeyBundle:

@@ -213,7 +213,7 @@ def test_authority_signs_for_its_own_country_and_network(
     assert caught.value.where == "card.authority"
     with pytest.raises(PeerError) as caught:
         provision.sign_document(second, pair.agreement)
-    assert caught.value.code == "agreement.not_party"
+    assert caught.value.code == "agreement.authority"
     with pytest.raises(PeerError) as caught:
         provision.sign_document(other, pair.agreement)
     assert caught.value.code == "key.wrong_network"

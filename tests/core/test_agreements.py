@@ -164,7 +164,7 @@ def test_every_authority_must_have_signed() -> None:
     assert [party.node for party in verified.parties] == [TH, KH]
     for broken, held, code, where in (
         (signed(thai, parties=parties, network=network), (thai, khmer), "key.threshold", f"authority of {KH}"),
-        (document, (thai,), "card.chain", KH),
+        (document, (thai,), "agreement.authority", KH),
         (signed(thai, khmer, parties=parties, network="training-x"), (thai, khmer), "key.wrong_network", None),
     ):
         with pytest.raises(PeerError) as caught:

@@ -119,7 +119,7 @@ def test_agreements_are_pushed_oldest_first() -> None:
 
     async def main() -> None:
         pair = Pair()
-        versions = [agreement(INDEXES, version, -DAY, 100 * DAY) for version in (1, 2)]
+        versions = [agreement(INDEXES, version, -DAY // version, 100 * DAY) for version in (1, 2)]
         _, other = await pair.start(versions, [])
         ident = await pair.submit()
         await until(lambda: pair.status(ident) == "accepted", 600)
