@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Final, cast
 import click
 
 from exchange.cli import output
+from exchange.cli.amending import diff, write_next
 from exchange.cli.settings import Settings, common, settings
 from exchange.cli.setup import sign_file
 from exchange.cli.suspending import leave, resume, suspend, tell_notice
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from exchange.core.wire import JsonObject, NodeId
 
 COMMENT: Final = "//"
+LIFE_DAYS: Final = 365
 _NOTES: Final = [
     "A draft. Members named // are comments and are not signed. Read every clause with both sides' lawyers.",
     "Everything that no clause permits is refused. A prohibition wins over every clause.",
@@ -33,7 +35,7 @@ def agreement() -> None:
     """What may be exchanged, by which clause: draft, sign, install, check, suspend."""
 
 
-for _command in (suspend, leave, resume):
+for _command in (diff, suspend, leave, resume):
     agreement.add_command(_command)
 
 
@@ -42,9 +44,20 @@ for _command in (suspend, leave, resume):
 @click.option("--with", "partners", multiple=True, metavar="NODE", help="A party whose card is held here; repeatable.")
 @click.option("--card", "cards", multiple=True, metavar="FILE", help="A party by its card's file; repeatable.")
 @click.option("--id", "ident", help="The agreement's name; default: the countries, for example kh-th.")
-@click.option("--days", default=365, show_default=True, type=click.IntRange(1, 36_500), help="How long it serves.")
+@click.option("--amend", metavar="ID", help="The next version of an agreement held here, to be changed by hand.")
+@click.option("--renew", metavar="ID", help="The next version of an agreement held here, with new dates only.")
+@click.option("--days", type=click.IntRange(1, 36_500), help="How long it serves; default: 365, or as long as before.")
 @click.option("--out", metavar="FILE", help="The draft; default: ID.draft.json here.")
-def new(partners: tuple[str, ...], cards: tuple[str, ...], ident: str | None, days: int, out: str | None) -> int:
+def new(
+    *,
+    partners: tuple[str, ...],
+    cards: tuple[str, ...],
+    ident: str | None,
+    amend: str | None,
+    renew: str | None,
+    days: int | None,
+    out: str | None,
+) -> int:
     """Write the draft of an agreement.
 
     It is to be read, corrected and signed by every party's authority.
@@ -53,6 +66,11 @@ def new(partners: tuple[str, ...], cards: tuple[str, ...], ident: str | None, da
     from exchange.cli import documents, provision, session, templates
 
     said = settings()
+    if (before := amend or renew) is not None:
+        if partners or cards or ident or (amend and renew):
+            message = "--amend and --renew take parties and name from the version before"
+            raise click.UsageError(message)
+        return write_next(said, before, days, out, renew=renew is not None)
     if not partners and len(cards) < 2:  # noqa: PLR2004 - two parties
         message = "name the parties: --with NODE, or --card FILE for each"
         raise click.UsageError(message)
@@ -63,7 +81,9 @@ def new(partners: tuple[str, ...], cards: tuple[str, ...], ident: str | None, da
     documents.know_network(said, chosen[0].network)
     name = ident or "-".join(dict.fromkeys(held.country.lower() for held in chosen))
     begin = provision.utc_now().replace(hour=0, minute=0, second=0)
-    payload = templates.new_agreement(name, chosen, valid_from=begin, valid_until=begin + timedelta(days=days))
+    payload = templates.new_agreement(
+        name, chosen, valid_from=begin, valid_until=begin + timedelta(days=days or LIFE_DAYS)
+    )
     draft: dict[str, Any] = {COMMENT: _NOTES, **payload}
     provision.check_draft(provision.encode_readable(draft))
     path = Path(out or f"{name}.draft.json")
