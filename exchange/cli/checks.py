@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from exchange.adapters.config import Config
     from exchange.adapters.home import Home
     from exchange.adapters.snapshot import Snapshot
+    from exchange.core.agreements import Agreement
     from exchange.core.keys import Card
     from exchange.node.registry import Registry
 
@@ -208,6 +209,18 @@ def check_prekeys(registry: Registry, moment: datetime) -> list[Check]:
     return found
 
 
+def _check_last_version(name: str, held: Agreement, moment: datetime) -> Check:
+    """The end of what nothing follows: warned of 90, 30 and 7 days before."""
+    from exchange.core.succession import days_left, warning_of
+
+    warning = warning_of(held, moment)
+    if warning is None:
+        return _check_end(name, "agreement.not_in_force", held.valid_until, moment)
+    left = days_left(held, moment)
+    detail = f"until {held.valid_until.date().isoformat()}: {left} days left, warned of at {warning}"
+    return Check(name, "warn", detail, f"exchange agreement new --renew {held.id}", "agreement.not_in_force")
+
+
 def check_agreements(registry: Registry, moment: datetime) -> list[Check]:
     """Which agreements serve, and for how long."""
     found: list[Check] = []
@@ -219,8 +232,10 @@ def check_agreements(registry: Registry, moment: datetime) -> list[Check]:
             found.append(_ok(name, f"from {held.valid_from.date().isoformat()}"))
         elif replaced and moment >= serving.valid_until:
             found.append(_ok(name, "replaced by a later version"))
+        elif replaced:
+            found.append(_ok(name, f"until {serving.valid_until.date().isoformat()}, then a later version"))
         else:
-            found.append(_check_end(name, "agreement.not_in_force", held.valid_until, moment))
+            found.append(_check_last_version(name, held, moment))
     if not found:
         found.append(_by_code("agreements", "agreement.unknown", "none: nothing can be exchanged", "warn"))
     return found

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, cast
+
 import click
 
 from exchange.cli import output
 from exchange.cli.settings import common, read_passphrase, settings
+
+if TYPE_CHECKING:
+    from exchange.core.wire import JsonObject
 
 
 @click.group()
@@ -53,6 +58,11 @@ def status() -> int:
             ("running", "yes" if facts["running"] else "no"),
             ("log", f"{output.text_of(facts['log_size'])} entries"),
             ("peers", output.text_of(facts["peers"]) or "none"),
+            ("ending soon", "; ".join(_ending(item) for item in cast("list[JsonObject]", facts["agreements_ending"]))),
         ]
     )
     return 0
+
+
+def _ending(item: JsonObject) -> str:
+    return f"{item['agreement']} on {str(item['valid_until'])[:10]} ({item['days_left']} days left)"

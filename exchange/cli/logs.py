@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Final
 import structlog
 
 from exchange.core.errors import CODES, ExchangeError, IntegrityError, LocalError, PeerError
+from exchange.core.succession import WARNING_DAYS
 
 if TYPE_CHECKING:
     import asyncio
@@ -31,17 +32,19 @@ EVENTS: Final = frozenset(
 )  # fmt: skip
 REMINDERS: Final = frozenset({"answer_reminder", "answer_last_reminder", "answer_due"})
 WARNINGS: Final = frozenset({"alarm", "answer_overdue", "answer_escalated"})
+ENDINGS: Final = frozenset({f"agreement_ends_in_{days}_days" for days in WARNING_DAYS})
 _WORD: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._/-]{0,63}")
 FIELDS: Final = frozenset(
     {
-        "code", "clause", "fault", "node", "network", "peer", "message", "status", "count", "training", "library",
+        "agreement", "code", "clause", "fault", "node", "network", "peer", "message", "status", "count", "training",
+        "library",
     }
 )  # fmt: skip
 
 
 def keep_allowed(_: Any, __: str, entry: MutableMapping[str, Any]) -> MutableMapping[str, Any]:  # noqa: ANN401 - structlog's logger
     """Drop what the allow-list does not name; values are numbers, flags or words of id's form."""
-    if entry.get("event") not in EVENTS | REMINDERS | WARNINGS:
+    if entry.get("event") not in EVENTS | REMINDERS | WARNINGS | ENDINGS:
         raise structlog.DropEvent
     kept: dict[str, Any] = {name: entry[name] for name in ("timestamp", "level", "event", "logger") if name in entry}
     for name in FIELDS & entry.keys():

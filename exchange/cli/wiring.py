@@ -30,7 +30,7 @@ from exchange.adapters.http_server import Limits, make_app, serve
 from exchange.adapters.sqlite import SqliteStore
 from exchange.adapters.system import SystemClock
 from exchange.adapters.tls import server_context, spki_pin
-from exchange.cli.logs import EXIT_CODES, REMINDERS, WARNINGS, log_loop_faults, setup_logs
+from exchange.cli.logs import ENDINGS, EXIT_CODES, REMINDERS, WARNINGS, log_loop_faults, setup_logs
 from exchange.cli.unlock import unlock_home
 from exchange.core.checkpoint import Origin, log_keys
 from exchange.core.errors import IntegrityError, LocalError
@@ -192,6 +192,8 @@ def _tell_log(kind: str, peer: NodeId, message: str, status: Status | None) -> N
     """News for the operator: alarms and late answers always, each message's way where the level is debug."""
     if kind in WARNINGS:
         _log.warning(kind, peer=peer, message=message)
+    elif kind in ENDINGS:
+        _log.warning(kind, peer=peer, agreement=message)
     elif kind in REMINDERS:
         _log.info(kind, peer=peer, message=message)
     else:

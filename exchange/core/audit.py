@@ -99,6 +99,7 @@ class Event(StrEnum):
     AGREEMENT_SUSPENDED = "agreement_suspended"
     AGREEMENT_RESUMED = "agreement_resumed"
     AGREEMENT_LEFT = "agreement_left"
+    AGREEMENT_ENDED = "agreement_ended"
     CARD_INSTALLED = "card_installed"
     CARD_BLOCKED = "card_blocked"
     CARD_UNBLOCKED = "card_unblocked"

@@ -38,6 +38,7 @@ from exchange.core.wire import Digest, DocumentType, NodeId, parse_signed_docume
 from exchange.node.approving import Approving
 from exchange.node.asking import Onward
 from exchange.node.delivering import Delivery
+from exchange.node.endings import Endings
 from exchange.node.evidence import EvidenceReceiver
 from exchange.node.ledger import Ledger
 from exchange.node.notices import Notices
@@ -105,6 +106,7 @@ class Node:
     obligations: Obligations
     notices: Notices
     onward: Onward
+    endings: Endings
     _tasks: list[asyncio.Task[None]] = field(default_factory=list)
     _nonces: dict[NodeId, dict[str, datetime]] = field(default_factory=dict)
     _pushed: dict[tuple[str, NodeId], datetime] = field(default_factory=dict)
@@ -156,6 +158,7 @@ class Node:
             obligations=Obligations(registry, ledger, queues),
             notices=Notices(registry, ledger, queues, outside.clock),
             onward=Onward(registry, outside.book, sender, reader, outside.blobs),
+            endings=Endings(registry, ledger, queues),
         )
 
     async def start(self) -> None:
@@ -248,6 +251,7 @@ class Node:
             if any(row.record.digest is None for row in rows):
                 self.queues.wake_sealing(peer)  # some may be due now
         await self.obligations.look(now)
+        await self.endings.look(now)
         for peer_id, nonces in self._nonces.items():
             fresh = {nonce: time for nonce, time in nonces.items() if now - time < 2 * REQUEST_WINDOW}
             self._nonces[peer_id] = fresh

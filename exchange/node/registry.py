@@ -103,6 +103,10 @@ class Registry:
         held = [item for item in self.agreements.values() if item.id == ident]
         return sorted(held, key=lambda item: item.version)
 
+    def newest_versions(self) -> list[Agreement]:
+        """The last version of every agreement, by id."""
+        return [self.versions_of(ident)[-1] for ident in sorted({item.id for item in self.agreements.values()})]
+
     def newest_notices(self, ident: AgreementId, pending: Sequence[Suspension] = ()) -> dict[NodeId, Suspension]:
         """The newest notice of each party about an agreement; ``pending`` are those that are being committed."""
         newest = dict(self.notices.get(ident, {}))

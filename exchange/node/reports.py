@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from exchange.core import wire
 from exchange.core.officers import Role
 from exchange.core.wire import JsonObject, JsonValue, encode_time, parse_signed_document
+from exchange.node.endings import ending_soon
 from exchange.node.records import outgoing_from_row
 
 if TYPE_CHECKING:
@@ -144,13 +145,14 @@ def agreement_with_text(agreement: Agreement, registry: Registry, now: datetime)
 
 
 def status(node: Node) -> JsonObject:
-    """Which node this is, and how long its log is."""
+    """Which node this is, how long its log is, and which agreements end soon."""
     return {
         "node": node.me,
         "network": node.network,
         "running": node.is_started,
         "log_size": node.ledger.frontier.size,
         "peers": list(node.registry.partners()),
+        "agreements_ending": [*ending_soon(node.registry, node.outside.clock.now())],
     }
 
 

@@ -127,3 +127,15 @@ def test_next_version_takes_no_parties(call: homes.Caller, pair: homes.Pair) -> 
     assert call("agreement", "new", "--amend", "nothing", *home).refused("input.unknown_agreement")
     for which in ("nothing", "pair/2", "pair/x", "pair/"):
         assert call("agreement", "diff", "pair", which, *home).refused("input.unknown_agreement")
+
+
+def test_status_names_what_ends_soon(call: homes.Caller, pair: homes.Pair) -> None:
+    """An agreement whose end is near is in the node's status, with the days that are left."""
+    home = ("--home", pair.home("TH"))
+    assert "ending soon" not in call("node", "status", *home).out
+    path = pair.folder / "short.json"
+    assert call("agreement", "new", "--amend", "pair", "--days", "20", "--out", path, *home).code == 0
+    assert call("agreement", "install", signed(pair, path), *home).code == 0
+    assert "pair/2 on 20" in call("node", "status", *home).out
+    (item,) = call("node", "status", *home, "--json").json["agreements_ending"]
+    assert (item["agreement"], item["days_left"], item["warning"]) == ("pair/2", 20, 30)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from exchange.cli import checks, provision
-from exchange.core.wire import encode_time
+from exchange.core.wire import encode_time, parse_time
 from tests.cli import homes
 
 if TYPE_CHECKING:
@@ -104,7 +104,9 @@ def test_blocked_peer_is_told(call: homes.Caller, pair: homes.Pair) -> None:
     ("later", "card", "agreement"),
     [
         (timedelta(), "ok", "ok"),
-        (timedelta(days=340), "ok", "warn"),
+        (timedelta(days=273), "ok", "ok"),
+        (timedelta(days=275), "ok", "warn"),
+        (timedelta(days=360), "ok", "warn"),
         (timedelta(days=400), "ok", "fail"),
         (timedelta(days=710), "warn", "fail"),
         (timedelta(days=800), "fail", "fail"),
@@ -119,7 +121,7 @@ def test_what_ends_is_told_in_time(
     card: str,
     agreement: str,
 ) -> None:
-    """Cards and agreements are a warning thirty days before they end, and fail after it."""
+    """Cards are a warning thirty days before they end and agreements ninety, and both fail after it."""
     moment = provision.utc_now() + later
     monkeypatch.setattr(checks, "now", lambda: moment)
     done = call("doctor", "--home", pair.home("TH"), "--json", "--no-peers")
@@ -201,10 +203,25 @@ def test_agreements_that_begin_later_or_were_replaced() -> None:
 
     day = timedelta(days=1)
     held = {"1": agreement(1, -9 * day, 99 * day), "2": agreement(2, day, 99 * day)}
-    ended = agreement(1, -9 * day, -day)
-    registry: Any = SimpleNamespace(agreements=held, serving=lambda digest: ended if digest == "1" else held[digest])
-    found = [(check.state, check.detail.split()[0]) for check in checks.check_agreements(registry, now)]
-    assert found == [("ok", "replaced"), ("ok", "from")]
+    for end, word in ((-day, "replaced"), (day, "until")):  # of the first version, by its successor
+        first = agreement(1, -9 * day, end)
+        serving = held | {"1": first}
+        registry: Any = SimpleNamespace(agreements=held, serving=serving.get)
+        found = [(check.state, check.detail.split()[0]) for check in checks.check_agreements(registry, now)]
+        assert found == [("ok", word), ("ok", "from")]
+
+
+@pytest.mark.parametrize(("days", "warned"), [(89, 90), (29, 30), (6, 7)])
+def test_end_of_an_agreement_is_warned_of_three_times(
+    call: homes.Caller, pair: homes.Pair, monkeypatch: pytest.MonkeyPatch, days: int, warned: int
+) -> None:
+    """Ninety, thirty and seven days before, the days left are told with the command that renews it."""
+    ends = call("agreement", "show", "pair", "--home", pair.home("TH"), "--json").json["valid_until"]
+    monkeypatch.setattr(checks, "now", lambda: parse_time(ends) - timedelta(days=days, hours=1))
+    done = call("doctor", "--home", pair.home("TH"), "--json", "--no-peers")
+    (found,) = [check for check in done.json["checks"] if check["check"] == "agreement pair/1"]
+    assert found["detail"].endswith(f": {days} days left, warned of at {warned}")
+    assert found["remedy"] == "exchange agreement new --renew pair"
 
 
 def test_dead_socket_is_not_a_running_node(call: homes.Caller, pair: homes.Pair) -> None:

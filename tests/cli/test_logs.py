@@ -48,6 +48,16 @@ def test_only_known_events_and_fields_are_written(capsys: pytest.CaptureFixture[
     assert (failed["code"], failed["remedy"]) == ("node.disk", "free space, then start the node")
 
 
+def test_end_of_an_agreement_is_a_warning(capsys: pytest.CaptureFixture[str]) -> None:
+    """That an agreement ends soon is written with its name and the other party."""
+    logs.setup_logs("warning", as_json=True)
+    wiring._tell_log("agreement_ends_in_30_days", NodeId("kh-fp1"), "kh-th/2", None)  # noqa: SLF001 - what the node calls
+    (line,) = lines(capsys)
+    assert {name: line[name] for name in line if name != "timestamp"} == {
+        "level": "warning", "event": "agreement_ends_in_30_days", "peer": "kh-fp1", "agreement": "kh-th/2",
+    }  # fmt: skip
+
+
 def test_level_is_kept_and_people_can_read_it(capsys: pytest.CaptureFixture[str]) -> None:
     """What is below the level is not written, and the form for people is one line too."""
     logs.setup_logs("warning", as_json=False)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from exchange.core import wire
-from exchange.core.succession import check_not_over, check_succession
+from exchange.core.succession import check_not_over, check_succession, days_left, warning_of
 from exchange.core.wire import AgreementId, Digest
 from tests.core import rules
 from tests.core.builders import NOW, refused
@@ -79,3 +79,23 @@ def test_what_has_ended_is_refused() -> None:
         with refused("agreement.over", "agreement.valid_until"):
             check_not_over(FIRST, now)
     assert FIRST.valid_until > NOW
+
+
+@pytest.mark.parametrize(
+    ("left", "warning", "whole"),
+    [
+        (timedelta(days=91), None, 91),
+        (timedelta(days=90, seconds=1), None, 90),
+        (timedelta(days=90), 90, 90),
+        (timedelta(days=30, seconds=1), 90, 30),
+        (timedelta(days=30), 30, 30),
+        (timedelta(days=7), 7, 7),
+        (SECOND, 7, 0),
+        (timedelta(0), None, 0),
+        (-SECOND, None, -1),
+    ],
+)
+def test_end_is_warned_of(left: timedelta, warning: int | None, whole: int) -> None:
+    """The narrowest warning that fits is given from that day on, and none once it is over."""
+    now = FIRST.valid_until - left
+    assert (warning_of(FIRST, now), days_left(FIRST, now)) == (warning, whole)
