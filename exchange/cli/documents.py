@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from exchange.cli.settings import Settings
     from exchange.core.agreements import Agreement, Clause
     from exchange.core.keys import Card
+    from exchange.core.officers import OfficerList
     from exchange.core.suspensions import Suspension
     from exchange.core.wire import JsonObject, JsonValue, UnverifiedDocument
 
@@ -170,6 +171,19 @@ def card_to_json(card: Card, signatures: int) -> JsonObject:
         "endpoints": list(card.endpoints),
         "reach": card.reach,
         "duty_desk": card.duty_desk,
+        "signatures": signatures,
+    }
+
+
+def officers_to_json(listed: OfficerList, signatures: int) -> JsonObject:
+    """A list of officers that nobody has verified yet, or its draft."""
+    return {
+        "node": listed.node,
+        "network": listed.network,
+        "serial": listed.serial,
+        "issued": wire.encode_time(listed.issued),
+        "officers": [{"id": item.key.id, "roles": [*sorted(item.roles)]} for item in listed.officers],
+        "digest": listed.digest,
         "signatures": signatures,
     }
 

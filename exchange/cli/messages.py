@@ -166,6 +166,11 @@ async def _submit(said: Settings, order: Order, draft: JsonValue, outcome: Outco
         outcome.asked = True
         outcome.result = await _call_send(desk, {**args, "attachments": [*staged]})
         outcome.asked = not outcome.result.get("refused")
+        if outcome.result.get("waits"):
+            from exchange.cli.approving import propose
+
+            outcome.result["approvals"] = await propose(said, desk, outcome.result)
+            return  # for people first, and not for the other node
         if order.wait and outcome.running and outcome.asked:
             await _wait(said, desk, outcome)
 
@@ -355,6 +360,8 @@ def _as_document(order: Order, outcome: Outcome, no: list[dict[str, Any]], *, ok
         found |= {"id": None, "status": "refused"}
     else:
         found["status"] = min(statuses, key=_rank, default="queued")
+    if outcome.result.get("waits"):
+        found |= {"waits": True, "approvals": outcome.result["approvals"]}
     if no:
         found["error"] = output.error_to_json(no[0]["code"], no[0]["reason"], no[0]["clause"])
     return found
@@ -388,7 +395,12 @@ def _tell_people(order: Order, outcome: Outcome, recipients: list[dict[str, Any]
     for item in recipients:
         if order.dry_run or not item["allowed"]:
             tell_decision(item)
-    if not (order.dry_run or refused or outcome.running):
+    if outcome.result.get("waits"):
+        from exchange.cli.approving import tell_missing
+
+        output.line(tell_missing(cast("Any", outcome.result["approvals"])["missing"]))
+        output.line(f"Next: exchange approve {outcome.result['id']} --as OFFICER")
+    elif not (order.dry_run or refused or outcome.running):
         output.note("The node is not running: the message leaves when it does (exchange node run).")
 
 

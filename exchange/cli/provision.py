@@ -10,6 +10,8 @@ Rules:
 3. Installing goes through the node's own path, so that every document has its entry in the log.
 
 What it does not do: ask, print, or choose a passphrase.
+
+Length: whoever makes one of these documents makes the others too.
 """
 
 from __future__ import annotations
@@ -45,10 +47,12 @@ from exchange.core.keys import (
     Use,
     encode_authority,
     encode_card,
+    encode_public_key,
     parse_authority,
     read_card,
 )
 from exchange.core.merkle import Frontier
+from exchange.core.officers import read_officers
 from exchange.core.suspensions import read_suspension
 from exchange.core.wire import DocumentType, JsonValue, NetworkId, UnverifiedDocument
 from exchange.ports import Changes
@@ -66,7 +70,7 @@ DEFAULT_NETWORK: Final = NetworkId("training-local")  # nothing is real before s
 CARD_LIFE: Final = timedelta(days=730)
 KEYS_VALID_BEFORE: Final = timedelta(days=1)  # a peer whose clock is behind must not find a key from the future
 COMMENT: Final = "//"
-_HEAD: Final = "authority.json"
+_HEADS: Final = {"authority": "authority.json", "personnel": "personnel.json"}
 _KEYS: Final = "keys"
 
 
@@ -91,6 +95,7 @@ class AuthorityKeys:
     network: NetworkId
     authority: Authority
     keys: tuple[HybridKey, ...]
+    kind: str = "authority"
 
 
 def create_authority(
@@ -102,8 +107,9 @@ def create_authority(
     threshold: int = 1,
     passphrase: bytes,
     random: Callable[[int], bytes] = random_bytes,
+    kind: str = "authority",
 ) -> AuthorityKeys:
-    """Make a country's authority: ``authority.json``, and ``keys/<n>.json`` for each key, under the passphrase.
+    """Make a country's authority, or its personnel: ``<kind>.json``, and ``keys/<n>.json`` under the passphrase.
 
     Raises ``LocalError`` input.exists, input.not_found, node.disk; ``PeerError`` wire.bad_value for the numbers.
     """
@@ -116,8 +122,8 @@ def create_authority(
         secret = {"ed25519": key.ed25519, "mldsa65": key.mldsa65}
         write_file(folder / _KEYS / f"{number}.json", lock_secrets(secret, passphrase, random))
     head: dict[str, object] = {"country": country, "network": network, "authority": encode_authority(authority)}
-    write_file(folder / _HEAD, wire.encode_json(head))
-    return AuthorityKeys(country, network, authority, made)
+    write_file(folder / _HEADS[kind], wire.encode_json(head))
+    return AuthorityKeys(country, network, authority, made, kind)
 
 
 def _new_folder(folder: Path) -> None:
@@ -133,24 +139,25 @@ def _new_folder(folder: Path) -> None:
         raise LocalError("node.disk", folder.name) from None
 
 
-def load_authority(folder: Path) -> AuthorityKeys:
-    """The public half of an authority's home. Raises ``LocalError`` input.not_found, node.key."""
+def load_authority(folder: Path, kind: str = "authority") -> AuthorityKeys:
+    """The public half of an authority's or personnel's home. Raises ``LocalError`` input.not_found, node.key."""
+    head = _HEADS[kind]
     try:
-        data = (folder / _HEAD).read_bytes()
+        data = (folder / head).read_bytes()
     except OSError:
-        raise LocalError("input.not_found", f"{folder.name}/{_HEAD}") from None
+        raise LocalError("input.not_found", f"{folder.name}/{head}") from None
     try:
-        fields = wire.Fields(wire.parse_json(data, max_bytes=wire.MAX_DOCUMENT_BYTES), _HEAD)
+        fields = wire.Fields(wire.parse_json(data, max_bytes=wire.MAX_DOCUMENT_BYTES), head)
         country = fields.text("country", max_chars=2)
         network = NetworkId(fields.text("network", pattern=wire.NETWORK_ID))
-        return AuthorityKeys(country, network, parse_authority(fields.object("authority")), ())
+        return AuthorityKeys(country, network, parse_authority(fields.object("authority")), (), kind)
     except PeerError:
-        raise LocalError("node.key", f"{folder.name}/{_HEAD}") from None
+        raise LocalError("node.key", f"{folder.name}/{head}") from None
 
 
-def unlock_authority(folder: Path, passphrase: bytes) -> AuthorityKeys:
+def unlock_authority(folder: Path, passphrase: bytes, kind: str = "authority") -> AuthorityKeys:
     """An authority with every key whose file is here. Raises ``LocalError`` input.passphrase, node.key."""
-    held = load_authority(folder)
+    held = load_authority(folder, kind)
     keys: list[HybridKey] = []
     for path in sorted((folder / _KEYS).glob("*.json")):
         try:
@@ -183,6 +190,8 @@ def parse_draft(data: bytes) -> UnverifiedDocument:
         kind = DocumentType.AGREEMENT
     elif "others_continue" in value:
         kind = DocumentType.SUSPENSION
+    elif "officers" in value:
+        kind = DocumentType.OFFICERS
     else:
         raise PeerError("input.not_document")
     return UnverifiedDocument(kind, wire.encode_json(strip_comments(value)), ())
@@ -214,39 +223,67 @@ def _with_authority(document: UnverifiedDocument, authority: Authority) -> Unver
 def document_to_sign(signer: AuthorityKeys, data: bytes) -> UnverifiedDocument:
     """A card, an agreement or a notice about one as this authority, whose keys are not needed yet, would sign it.
 
+    The personnel sign lists of officers, and the authority does not.
+
     Raises ``PeerError``: wire.*, key.wrong_network, agreement.not_party (also a notice of another country's node),
-    agreement.authority where an agreement names another authority for our country, card.chain where the card is of
-    another country or names another authority, and whatever reading it raises.
+    agreement.authority where an agreement names another authority for our country, officers.invalid, card.chain where
+    the card is of another country or names another authority, and whatever reading it raises.
     """
     document = parse_draft(data)
-    if document.payload_type == DocumentType.CARD:
-        if not document.signatures:
-            document = _with_authority(document, signer.authority)
-        card = read_card(document)
-        if card.network != signer.network:
-            raise PeerError("key.wrong_network", "card.network")
-        if card.country != signer.country:
-            raise PeerError("card.chain", "card.country")
-        if card.authority.fingerprint != signer.authority.fingerprint:
-            raise PeerError("card.chain", "card.authority")
-    elif document.payload_type == DocumentType.AGREEMENT:
-        agreement = read_agreement(document)
-        check_agreement(agreement, schema_book())
-        if agreement.network != signer.network:
-            raise PeerError("key.wrong_network", "agreement.network")
-        if signer.authority.fingerprint not in {party.authority for party in agreement.parties}:
-            ours = [party.node for party in agreement.parties if party.node.startswith(f"{signer.country.lower()}-")]
-            # Our country is there and somebody else signs for it: another mistake than a wrong file.
-            raise PeerError("agreement.authority" if ours else "agreement.not_party", "agreement.parties")
-    elif document.payload_type == DocumentType.SUSPENSION:
-        notice = read_suspension(document)
-        if notice.network != signer.network:
-            raise PeerError("key.wrong_network", "suspension.network")
-        if not notice.party.startswith(f"{signer.country.lower()}-"):
-            raise PeerError("agreement.not_party", "suspension.party")
-    else:
+    if (document.payload_type == DocumentType.OFFICERS) is not (signer.kind == "personnel"):
+        raise PeerError("wire.wrong_type", "document.payloadType")  # neither signs what the other answers for
+    if document.payload_type == DocumentType.CARD and not document.signatures:
+        document = _with_authority(document, signer.authority)
+    check = _CHECKS.get(document.payload_type)
+    if check is None:
         raise PeerError("wire.wrong_type", "document.payloadType")
+    check(signer, document)
     return document
+
+
+def _check_card(signer: AuthorityKeys, document: UnverifiedDocument) -> None:
+    card = read_card(document)
+    if card.network != signer.network:
+        raise PeerError("key.wrong_network", "card.network")
+    if card.country != signer.country:
+        raise PeerError("card.chain", "card.country")
+    if card.authority.fingerprint != signer.authority.fingerprint:
+        raise PeerError("card.chain", "card.authority")
+
+
+def _check_agreement(signer: AuthorityKeys, document: UnverifiedDocument) -> None:
+    agreement = read_agreement(document)
+    check_agreement(agreement, schema_book())
+    if agreement.network != signer.network:
+        raise PeerError("key.wrong_network", "agreement.network")
+    if signer.authority.fingerprint not in {party.authority for party in agreement.parties}:
+        ours = [party.node for party in agreement.parties if party.node.startswith(f"{signer.country.lower()}-")]
+        # Our country is there and somebody else signs for it: another mistake than a wrong file.
+        raise PeerError("agreement.authority" if ours else "agreement.not_party", "agreement.parties")
+
+
+def _check_notice(signer: AuthorityKeys, document: UnverifiedDocument) -> None:
+    notice = read_suspension(document)
+    if notice.network != signer.network:
+        raise PeerError("key.wrong_network", "suspension.network")
+    if not notice.party.startswith(f"{signer.country.lower()}-"):
+        raise PeerError("agreement.not_party", "suspension.party")
+
+
+def _check_officers(signer: AuthorityKeys, document: UnverifiedDocument) -> None:
+    listed = read_officers(document)
+    if listed.network != signer.network:
+        raise PeerError("key.wrong_network", "officers.network")
+    if not listed.node.startswith(f"{signer.country.lower()}-"):
+        raise PeerError("officers.invalid", "officers.node")
+
+
+_CHECKS: Final[dict[str, Callable[[AuthorityKeys, UnverifiedDocument], None]]] = {
+    DocumentType.CARD: _check_card,
+    DocumentType.AGREEMENT: _check_agreement,
+    DocumentType.SUSPENSION: _check_notice,
+    DocumentType.OFFICERS: _check_officers,
+}
 
 
 def sign_document(signer: AuthorityKeys, data: bytes) -> bytes:
@@ -260,6 +297,33 @@ def sign_document(signer: AuthorityKeys, data: bytes) -> bytes:
         key.signature(document.payload_type, document.payload) for key in signer.keys if key.public.id not in signed
     ]
     return wire.encode_signed_document(replace(document, signatures=(*document.signatures, *fresh)))
+
+
+def with_personnel(data: bytes, personnel: AuthorityKeys) -> tuple[bytes, bool]:
+    """The draft of a card that names these personnel keys and no others, and whether ``data`` was a signed card.
+
+    Of a signed card it is the successor, to be signed by the authority like the first. Raises ``PeerError``: wire.*,
+    key.wrong_network, card.chain.
+    """
+    document = parse_draft(data)
+    if document.payload_type != DocumentType.CARD:
+        raise PeerError("wire.wrong_type", "document.payloadType")
+    value = wire.parse_json(document.payload, max_bytes=wire.MAX_DOCUMENT_BYTES)
+    draft: dict[str, Any] = dict(value) if isinstance(value, dict) else {}
+    if draft.get("network") != personnel.network:
+        raise PeerError("key.wrong_network", "card.network")
+    if draft.get("country") != personnel.country:
+        raise PeerError("card.chain", "card.country")
+    now = utc_now()
+    if document.signatures:
+        held = read_card(document)
+        draft |= {"version": held.version + 1, "previous": held.digest, "issued": wire.encode_time(now)}
+    dates = {"valid_from": wire.encode_time(now - KEYS_VALID_BEFORE), "valid_until": draft.get("expires")}
+    kept = [key for key in draft.get("keys", ()) if isinstance(key, dict) and key.get("use") != Use.PERSONNEL.value]
+    named = [{**encode_public_key(key), "use": Use.PERSONNEL.value, **dates} for key in personnel.authority.keys]
+    draft |= {"keys": [*kept, *named], "personnel_threshold": personnel.authority.threshold}
+    comment = "It names who signs the list of officers. Then: exchange authority sign"
+    return encode_readable({COMMENT: comment, **draft}), bool(document.signatures)
 
 
 # -- homes -----------------------------------------------------------------------------------------

@@ -124,10 +124,22 @@ def _show_message(message: JsonObject) -> None:
     if "content" in message:
         output.line()
         tree(message["content"])
+    if "approvals" in message:
+        from exchange.cli.approving import show_state
+
+        output.line()
+        show_state(cast("dict[str, Any]", message["approvals"]), names_of(settings()))
     for item in cast("list[JsonObject]", message.get("withheld") or []):
         output.line(f"withheld: {item['part']} (clause {item['clause']})")
     for number, item in enumerate(cast("list[JsonObject]", message.get("attachments") or []), 1):
         output.line(f"evidence {number}: {item['name']}, {item['len']} bytes, SHA-256 {item['sha256']}")
+
+
+def names_of(said: Settings) -> dict[str, str]:
+    """What officers are called in this home."""
+    from exchange.cli.personal import load_names
+
+    return load_names(said.open_home()[0])
 
 
 def tree(value: JsonValue, depth: int = 0) -> None:

@@ -4,6 +4,7 @@ Rules:
 1. The socket is asked first. A node that holds the lock and does not listen is starting or stopping: it is waited for,
    briefly.
 2. The passphrase is asked for only where the folder has to be opened here.
+3. ``--as`` works for every command alike: the desk that it is given signs each operation.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from exchange.cli.settings import Settings, read_passphrase
 from exchange.core.errors import LocalError
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Coroutine
+    from collections.abc import AsyncIterator, Callable, Coroutine
     from pathlib import Path
 
     from exchange.adapters.config import Config
@@ -37,7 +38,9 @@ class Desk(Protocol):
     async def stage(self, chunks: AsyncIterator[bytes]) -> JsonObject:
         """Hand in a file."""
 
-    async def evidence(self, message: str, index: int) -> tuple[JsonObject, AsyncIterator[bytes]]:
+    async def evidence(
+        self, message: str, index: int, signed: str | None = None
+    ) -> tuple[JsonObject, AsyncIterator[bytes]]:
         """An attachment."""
 
 
@@ -52,17 +55,28 @@ async def at_desk(said: Settings, *, require_card: bool = True) -> AsyncIterator
     from exchange.adapters.control import ControlClient
 
     home, config = said.open_home()
+    signing = _signer(said, home, config)  # a person may have to type: before anything is open
     for attempt in range(PATIENCE):
         if home.socket.exists():
             async with ControlClient(home) as client:
                 if await _listens(client):
-                    yield client, True
+                    yield signing(client), True
                     return
         if _is_free(home) or attempt == PATIENCE - 1:
             break
         await asyncio.sleep(0.1)
     async with _offline(said, home, config, require_card=require_card) as desk:
-        yield desk, False
+        yield signing(desk), False
+
+
+def _signer(said: Settings, home: Home, config: Config) -> Callable[[Desk], Desk]:
+    """What makes a desk one of the officer who acts; every command comes through here."""
+    if said.officer is None:
+        return lambda desk: desk
+    from exchange.cli.personal import SigningDesk, personal_of
+
+    personal = personal_of(said, home)
+    return lambda desk: desk if personal is None else SigningDesk(desk, personal, config.network, config.node)
 
 
 async def _listens(client: Desk) -> bool:

@@ -1,8 +1,8 @@
 """What every command shares: the home, the form of the output, the passphrase.
 
 Rules:
-1. ``--home``, ``--json`` and ``--passphrase-file`` are understood before and after the command's name; what is said
-   last counts.
+1. ``--home``, ``--json``, ``--as`` and the files of passphrases are understood before and after the command's name;
+   what is said last counts.
 2. No secret is an argument. A passphrase comes from, in this order: ``--passphrase-file``, EXCHANGE_PASSPHRASE_FILE,
    ``passphrase_file`` of config.toml, the credential ``passphrase`` of systemd, a prompt.
 """
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
     from exchange.adapters.config import Config
     from exchange.adapters.home import Home
+    from exchange.cli.personal import Personal
 
 F = TypeVar("F", bound="Callable[..., Any]")
 MAX_PASSPHRASE_BYTES: Final = 4_096
@@ -40,6 +41,9 @@ class Settings:
     as_json: bool = False
     passphrase_file: str | None = None
     network: str | None = None
+    officer: str | None = None  # who acts: a name, a key id, a key file
+    officer_passphrase_file: str | None = None
+    personal: Personal | None = None  # the officer's key, once it is unlocked
     marked: bool = False  # standard error says already that this is training
 
     def home_path(self) -> Path:
@@ -87,6 +91,21 @@ def common(command: F) -> F:
             expose_value=False,
             callback=_keep("passphrase_file"),
             help="A file that holds the passphrase.",
+        ),
+        click.option(
+            "--as",
+            "officer",
+            metavar="OFFICER",
+            expose_value=False,
+            callback=_keep("officer"),
+            help="Act as this officer: a name of this home, a key id, or a key file.",
+        ),
+        click.option(
+            "--officer-passphrase-file",
+            metavar="FILE",
+            expose_value=False,
+            callback=_keep("officer_passphrase_file"),
+            help="A file that holds the officer's own passphrase.",
         ),
     )
     for option in reversed(options):

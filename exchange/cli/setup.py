@@ -49,14 +49,14 @@ def _split_listen(value: str) -> tuple[str, int]:
     return host.strip("[]"), int(port)
 
 
-_network_option = click.option(
+network_option = click.option(
     "--network",
     default=DEFAULT_NETWORK,
     show_default=True,
     callback=_network,
     help="The network's name; one that begins with training- marks everything as training.",
 )
-_country_option = click.option("--country", required=True, callback=_country, help="ISO 3166-1, for example TH.")
+country_option = click.option("--country", required=True, callback=_country, help="ISO 3166-1, for example TH.")
 
 
 # -- init ------------------------------------------------------------------------------------------
@@ -64,10 +64,10 @@ _country_option = click.option("--country", required=True, callback=_country, he
 
 @click.command()
 @common
-@_country_option
+@country_option
 @click.option("--agency", required=True, help="Name of the agency, as others will read it.")
 @click.option("--node", "node_id", help="Node id; default: country and -fp1, for example th-fp1.")
-@_network_option
+@network_option
 @click.option("--listen", default="127.0.0.1:8443", show_default=True, metavar="HOST:PORT", help="Where to listen.")
 @click.option("--url", help="Where other nodes find this one; default: https:// and the address to listen on.")
 @click.option("--duty-desk", help="How to reach a person, for example a telephone number; default: the agency.")
@@ -132,8 +132,8 @@ def authority() -> None:
 
 @authority.command("create")
 @common
-@_country_option
-@_network_option
+@country_option
+@network_option
 @click.option("--keys", default=1, show_default=True, type=click.IntRange(1, 9), help="How many keys there are.")
 @click.option("--threshold", type=click.IntRange(1, 9), help="How many of them must sign; default: all.")
 def create(*, country: str, network: str, keys: int, threshold: int | None) -> int:
@@ -200,15 +200,15 @@ def sign(*, file: str, out: str | None, before: tuple[str, ...]) -> int:
     return sign_file(file, out, before)
 
 
-def sign_file(file: str, out: str | None, before: tuple[str, ...]) -> int:
-    """``authority sign`` and ``agreement sign``: the same, at the authority's home."""
+def sign_file(file: str, out: str | None, before: tuple[str, ...] = (), kind: str = "authority") -> int:
+    """``authority sign``, ``agreement sign`` and ``officer sign``: the same, at the home of the keys of that kind."""
     from exchange.cli import documents, provision, signed
     from exchange.cli.agreement_faults import refuse_faulty
     from exchange.core import wire
 
     said = settings()
     folder = said.home_path()
-    holder = provision.load_authority(folder)
+    holder = provision.load_authority(folder, kind)
     said.network = holder.network
     data = documents.read_input(file, wire.MAX_DOCUMENT_BYTES)
     if (refused := refuse_faulty(said, data)) is not None:
@@ -219,7 +219,7 @@ def sign_file(file: str, out: str | None, before: tuple[str, ...]) -> int:
         earlier = [documents.parse_signed(name, wire.DocumentType.AGREEMENT)[1] for name in before]
         signed.check_signing(unsigned, folder, holder.authority, earlier, provision.utc_now())
     _show_first(said, unsigned)
-    made = provision.sign_document(provision.unlock_authority(folder, read_passphrase(said, None)), data)
+    made = provision.sign_document(provision.unlock_authority(folder, read_passphrase(said, None), kind), data)
     document = wire.parse_signed_document(made)
     if is_agreement:
         signed.remember(folder, document)
@@ -257,6 +257,7 @@ def _facts(document: UnverifiedDocument) -> tuple[str, JsonObject]:
     from exchange.cli import documents
     from exchange.core.agreements import read_agreement
     from exchange.core.keys import read_card
+    from exchange.core.officers import read_officers
     from exchange.core.suspensions import read_suspension
     from exchange.core.wire import DocumentType
 
@@ -264,18 +265,23 @@ def _facts(document: UnverifiedDocument) -> tuple[str, JsonObject]:
         return "card", documents.card_to_json(read_card(document), len(document.signatures))
     if document.payload_type == DocumentType.SUSPENSION:
         return "notice", documents.notice_to_json(read_suspension(document), len(document.signatures))
+    if document.payload_type == DocumentType.OFFICERS:
+        return "officers", documents.officers_to_json(read_officers(document), len(document.signatures))
     return "agreement", documents.agreement_to_json(read_agreement(document), len(document.signatures))
 
 
 def _show(document: UnverifiedDocument, facts: JsonObject) -> None:
-    from exchange.cli import documents
+    from exchange.cli import documents, officers
     from exchange.core.agreements import read_agreement
+    from exchange.core.officers import read_officers
     from exchange.core.wire import DocumentType
 
     if document.payload_type == DocumentType.CARD:
         documents.show_card(facts)
     elif document.payload_type == DocumentType.SUSPENSION:
         documents.show_notice(facts)
+    elif document.payload_type == DocumentType.OFFICERS:
+        officers.show_list(read_officers(document), {})
     else:
         documents.show_agreement(read_agreement(document), facts)
 

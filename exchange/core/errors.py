@@ -356,6 +356,12 @@ CODES: dict[str, Code] = {
     "input.not_document": _peer(
         "the file is neither a card, nor an agreement, nor a notice about one", "check which file was meant"
     ),
+    "input.officer": _local(
+        "no officer of that name, key id or key file is known here", "exchange officer new NAME, or name a key file"
+    ),
+    "input.root": _local(
+        "what the node shows is not what its root is of; nothing was signed", "investigate: exchange verify"
+    ),
     "input.unknown_agreement": _local(
         "no such agreement is installed, and no file has that name", "exchange agreement list names those installed"
     ),
@@ -365,7 +371,8 @@ CODES: dict[str, Code] = {
     ),
     "input.passphrase": _local("the passphrase is wrong", "try again; nothing was changed"),
     "input.no_passphrase": _local(
-        "no passphrase was given", "use --passphrase-file, EXCHANGE_PASSPHRASE_FILE or a terminal"
+        "no passphrase was given",
+        "use --passphrase-file or EXCHANGE_PASSPHRASE_FILE (an officer: --officer-passphrase-file), or a terminal",
     ),
     # node: this machine
     "node.config": _local("the configuration is not valid", "correct config.toml at the place named"),

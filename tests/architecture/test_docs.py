@@ -20,7 +20,9 @@ if TYPE_CHECKING:
 
 GUIDES: Final = [ROOT / name for name in ("README.md", "docs/operators.md", "docs/officers.md")]
 PROTOCOL: Final = ROOT / "docs" / "protocol.md"
-COMMON: Final = frozenset({"--home", "--json", "--passphrase-file"})  # every command knows them
+COMMON: Final = frozenset(
+    {"--home", "--json", "--passphrase-file", "--as", "--officer-passphrase-file"}
+)  # every command knows them
 
 # What an envelope, a void, a request or a document goes through at its receiver.
 RECEIVER: Final = [
