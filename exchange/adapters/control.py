@@ -11,7 +11,7 @@ Everything crosses in frames: a length in four bytes, big-endian, and as many by
 after another, each a frame of JSON, and its result, {"ok": value} or {"error": {"code", "where", "clause"}}:
 
 - {"op", "args"} gives its result;
-- {"stage": true}, the frames of a file and an empty one give theirs;
+- {"stage": true, "as": an officer's signature or null}, the frames of a file and an empty one give theirs;
 - {"evidence": message, "index": n, "as": an officer's signature or null} gives {"ok": record} or an error; after a
   record the frames of the file, an empty one, and {"ok": null} or an error.
 
@@ -57,7 +57,7 @@ class Desk(Protocol):
     async def call(self, op: str, args: JsonObject) -> JsonValue:
         """Run one operation."""
 
-    async def stage(self, chunks: AsyncIterator[bytes]) -> JsonObject:
+    async def stage(self, chunks: AsyncIterator[bytes], signed: str | None = None) -> JsonObject:
         """Seal a file and keep it until a statement names it."""
 
     async def evidence(
@@ -225,18 +225,18 @@ class ControlServer:
                     result = _result(error)
                 writer.write(result)
                 return True
-            case {"stage": True}:
-                await self._stage(reader, writer)
+            case {"stage": True, "as": None | str() as signed}:
+                await self._stage(signed, reader, writer)
                 return False
             case {"evidence": str(message), "index": int(index), "as": None | str() as signed}:
                 await self._evidence(message, index, signed, writer)
                 return False
         raise LocalError("node.internal", "control")
 
-    async def _stage(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def _stage(self, signed: str | None, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         pieces = _read_pieces(reader)
         try:
-            writer.write(_result(await self._desk.stage(pieces)))
+            writer.write(_result(await self._desk.stage(pieces, signed)))
         except _GoneError:
             raise
         except Exception as error:  # noqa: BLE001 - every error crosses as a code
@@ -309,12 +309,12 @@ class ControlClient:
         self._idle.append((reader, writer))
         return parse_result(result)
 
-    async def stage(self, chunks: AsyncIterator[bytes]) -> JsonObject:
+    async def stage(self, chunks: AsyncIterator[bytes], signed: str | None = None) -> JsonObject:
         """Hand a file to the node; an error of ``chunks`` itself is raised as it is, and the node keeps nothing."""
         reader, writer = await self._connect()
         result = asyncio.ensure_future(self._result(reader))
         try:
-            writer.write(_frame(wire.encode_json({"stage": True})))
+            writer.write(_frame(wire.encode_json({"stage": True, "as": signed})))
             async for chunk in chunks:
                 with suppress(_GoneError):  # the result says why
                     await _write_pieces(writer, chunk)

@@ -68,6 +68,7 @@ async def _examine(said: Settings, home: Home, config: Config, *, no_peers: bool
             found += checks.check_own_keys(registry, home)
             found += checks.check_prekeys(registry, now)
             found += checks.check_agreements(registry, now)
+            found += checks.check_officers(registry, now)
             found += checks.check_queues(snapshot, registry, health, now)
             found += await checks.check_answers(snapshot, registry, now)
             found += checks.check_notices(snapshot, registry)

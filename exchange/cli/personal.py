@@ -237,9 +237,9 @@ class SigningDesk:
         """Run one operation as the officer."""
         return await self._inner.call(op, {**args, "as": self._sign(op, args)})
 
-    async def stage(self, chunks: AsyncIterator[bytes]) -> JsonObject:
-        """Hand in a file: what is staged is nobody's until a statement names it."""
-        return await self._inner.stage(chunks)
+    async def stage(self, chunks: AsyncIterator[bytes], signed: str | None = None) -> JsonObject:
+        """Hand in a file, as the officer."""
+        return await self._inner.stage(chunks, signed or self._sign("stage", {}))
 
     async def evidence(
         self, message: str, index: int, signed: str | None = None

@@ -124,6 +124,8 @@ def _show_message(message: JsonObject) -> None:
     if "content" in message:
         output.line()
         tree(message["content"])
+    for item in cast("list[dict[str, Any]]", message.get("approved") or []):
+        output.line(f"signed as {item['role']} by {str(item['officer'])[:16]}, {item['time']}")
     if "approvals" in message:
         from exchange.cli.approving import show_state
 

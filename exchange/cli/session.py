@@ -35,7 +35,7 @@ class Desk(Protocol):
     async def call(self, op: str, args: JsonObject) -> JsonValue:
         """Run one operation."""
 
-    async def stage(self, chunks: AsyncIterator[bytes]) -> JsonObject:
+    async def stage(self, chunks: AsyncIterator[bytes], signed: str | None = None) -> JsonObject:
         """Hand in a file."""
 
     async def evidence(

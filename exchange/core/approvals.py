@@ -92,7 +92,8 @@ def verify_approval(text: str, listed: OfficerList, root: Digest, created: datet
             verify_single(document, officer.key)
     except PeerError as error:
         raise PeerError("envelope.approval", f"R16 {error.code}") from None
-    if officer is None or not officer.is_valid(approval.time):
+    # At both: whoever is an officer no more cannot become one again by writing an earlier time.
+    if officer is None or not (officer.is_valid(approval.time) and officer.is_valid(created)):
         raise PeerError("envelope.approval", "R16 approval.officer")
     if approval.network != listed.network:
         raise PeerError("envelope.approval", "R16 approval.network")

@@ -372,7 +372,7 @@ CODES: dict[str, Code] = {
     "input.passphrase": _local("the passphrase is wrong", "try again; nothing was changed"),
     "input.no_passphrase": _local(
         "no passphrase was given",
-        "use --passphrase-file or EXCHANGE_PASSPHRASE_FILE (an officer: --officer-passphrase-file), or a terminal",
+        "use --passphrase-file, for an officer --officer-passphrase-file, or a terminal",
     ),
     # node: this machine
     "node.config": _local("the configuration is not valid", "correct config.toml at the place named"),

@@ -259,9 +259,10 @@ class Desk:
 
     # -- evidence
 
-    async def stage(self, chunks: AsyncIterator[bytes]) -> JsonObject:
+    async def stage(self, chunks: AsyncIterator[bytes], signed: str | None = None) -> JsonObject:
         """Seal a file and keep it until a statement names it; gives {h, len, sha256}, ``len`` that of the file."""
-        return await self._staging.stage(chunks)
+        actor = self._roles.admit("stage", {}, signed)
+        return await self._staging.stage(chunks, actor.name)
 
     async def evidence(
         self, message: str, index: int, signed: str | None = None

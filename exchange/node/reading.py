@@ -11,6 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from exchange.core.approvals import read_approval
 from exchange.core.delivery import DELIVERED, Opened, State
 from exchange.core.envelope import SignedEnvelope, open_body, parse_envelope
 from exchange.core.errors import IntegrityError, LocalError, PeerError
@@ -233,6 +234,7 @@ class Reader:
             "withheld": [{"part": name, "clause": part.clause} for name, part in named if part.text is None],
             "attachments": [_public_attachment(item) for item in attachments] if isinstance(attachments, list) else [],
             "root": statement.root,
+            "approved": [_approval_line(text) for text in statement.approvals],
             **_header_line(header),
         }
 
@@ -260,6 +262,12 @@ class Reader:
                     item: JsonObject = items[index - 1]  # type: ignore[assignment]
                     return peer, item
         raise LocalError("input.unknown_attachment")
+
+
+def _approval_line(text: str) -> JsonObject:
+    """Who approved, of what was verified when it came: key and role."""
+    _, approval = read_approval(text)
+    return {"officer": approval.officer, "role": approval.role, "time": encode_time(approval.time)}
 
 
 def _header_line(header: Header) -> JsonObject:

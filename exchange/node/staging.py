@@ -20,6 +20,7 @@ from exchange.core.envelope import KEY_BYTES
 from exchange.core.errors import IntegrityError, LocalError, PeerError
 from exchange.core.evidence import HEADER_BYTES, EvidenceOpener, EvidenceSealer, sealed_length
 from exchange.core.wire import Digest, Fields, JsonObject, JsonValue
+from exchange.node.roles import OPERATOR
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
@@ -42,7 +43,7 @@ class Staging:
 
     # -- in
 
-    async def stage(self, chunks: AsyncIterator[bytes]) -> JsonObject:
+    async def stage(self, chunks: AsyncIterator[bytes], actor: str = OPERATOR) -> JsonObject:
         """Seal and keep a file. Raises ``PeerError`` blob.too_large, relay.disk; ``LocalError`` node.disk."""
         key = self._clock.random(KEY_BYTES)
         sealer = EvidenceSealer(key, self._clock.random(HEADER_BYTES))
@@ -52,7 +53,7 @@ class Staging:
         secret = self._secrets.wrap_local(wire.encode_json(record), f"staged {h}")
 
         async def job(tx: Transaction) -> None:
-            tx.record(Event.BLOB_STORED, actor="operator", subject=Digest(h))
+            tx.record(Event.BLOB_STORED, actor=actor, subject=Digest(h))
             tx.changes.add("put_blob", h, "", "", "staged", length, 1, secret)
 
         await self._ledger.do(job)

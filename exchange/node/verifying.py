@@ -79,6 +79,7 @@ class Verifier:
         self._secrets = secrets
         self._log = LogIndex()
         self._cards: dict[str, list[Card]] = defaultdict(list)
+        self._lists: set[str] = set()
         self._known_cases: set[str] = set()
         self._stored_cases: set[str] = set()
         self._windows: dict[str, Window] = {}
@@ -115,6 +116,8 @@ class Verifier:
                     if not card.authority.approves(document):
                         self.review.note("key.threshold", place)
                     self._cards[card.node].append(card)
+                elif kind == DocumentType.OFFICERS:
+                    self._lists.add(digest)
                 elif kind == DocumentType.PREKEYS:
                     lacking.discard(document.fields(place).text("node", pattern=NODE_ID))
             except PeerError as error:
@@ -290,6 +293,8 @@ class Verifier:
                 self._log.mark(digest, ROW, Event.SEALED)
         if not self._log.has(digest, Event.SEALED, Event.RECEIVED, Event.HELD):
             return
+        if core.officers is not None and core.officers not in self._lists:
+            self.review.note("store.row_missing", f"{place}, officers")
         key = (core.recipient, core.id, "out") if sent else (core.sender, core.id, "in")
         for blob in core.blobs:
             rows_of = await self._records.read("blobs_named", blob.h)

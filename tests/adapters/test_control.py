@@ -51,12 +51,12 @@ class OneDesk:
             raise self.raises
         return [op, args]
 
-    async def stage(self, chunks: AsyncIterator[bytes]) -> JsonObject:
+    async def stage(self, chunks: AsyncIterator[bytes], signed: str | None = None) -> JsonObject:
         if self.raises is not None:
             raise self.raises
         data = b"".join([chunk async for chunk in chunks])
         self.staged.append(data)
-        return {"length": len(data)}
+        return {"length": len(data), **({} if signed is None else {"as": signed})}
 
     async def evidence(
         self, message: str, index: int, signed: str | None = None
@@ -333,7 +333,7 @@ async def test_a_file_is_staged(desk: OneDesk, home: Home) -> None:
     """A file reaches the desk whole, of any length."""
     async with running(desk, home) as client:
         assert await client.stage(stream(b"evi", bytes(3 * MIB), b"dence")) == {"length": 3 * MIB + 8}
-        assert await client.stage(stream()) == {"length": 0}
+        assert await client.stage(stream(), "signed") == {"length": 0, "as": "signed"}
     assert desk.staged == [b"evi" + bytes(3 * MIB) + b"dence", b""]
 
 
@@ -441,5 +441,5 @@ async def test_a_node_does_not_wait_for_a_refused_file_for_ever(desk: OneDesk, h
     """Whoever is refused and neither ends its file nor leaves is closed after a while."""
     desk.raises = PeerError("blob.too_large")
     async with running(desk, home):
-        answer = await talk(home, frame(b'{"stage":true}') + frame(b"half"))
+        answer = await talk(home, frame(b'{"stage":true,"as":null}') + frame(b"half"))
     assert json.loads(answer[4:]) == encode_error(desk.raises)

@@ -251,6 +251,59 @@ def test_a_node_without_officers_has_nobody_to_act_as(pair: homes.Pair, call: ho
     assert (listed["serial"], listed["officers"]) == (0, [])
 
 
+def doctored(people: staff.Staff, code: int = 0) -> dict[str, dict[str, str]]:
+    done = people("doctor", "--no-peers", "--json")
+    assert done.code == code, done
+    return {item["check"]: item for item in done.json["checks"]}
+
+
+def test_doctor_misses_people(people: staff.Staff) -> None:
+    """A list of nobody, keys that end soon, and clauses that want more people than there are."""
+    staff.agree(people)
+    assert doctored(people)["officers, list 1"]["state"] == "ok"
+    path = people.pair.folder / "next.draft.json"
+
+    def install(number: int) -> None:
+        people.offline("officer", "sign", path, "--out", people.pair.folder / f"{number}.json")
+        people.done("officer", "install", people.pair.folder / f"{number}.json")
+        path.unlink()
+
+    people.done("officer", "remove", "vanna", "--draft", path)
+    people.done("officer", "add", "sok", "--role", "officer", "--days", "20", "--draft", path)
+    install(2)
+    found = doctored(people)
+    assert found["officers, list 2"]["state"] == "warn"
+    assert found["clause 4-eyes of four-eyes/1"]["detail"] == (
+        "asks for 2 approvals, 1 by supervisors: too few are listed"
+    )
+    for name in ("sok", "dara"):
+        people.done("officer", "remove", name, "--draft", path)
+    install(3)
+    assert doctored(people, 1)["officers"]["detail"] == "list 3: nobody can act"
+    assert "officers" not in {name.partition(",")[0] for name in _of_kh(people)}
+
+
+def test_doctor_tells_of_a_list_that_the_card_does_not_stand_behind(people: staff.Staff) -> None:
+    """After a card with other personnel, nobody can act until these have signed."""
+    folder, secret = people.pair.folder, ("--passphrase-file", people.pair.passphrase())
+    other = ("--home", folder / "others", *secret)
+    assert people.call("personnel", "create", "--country", "TH", "--network", homes.NETWORK, *other).code == 0
+    assert (
+        people.call("personnel", "card", people.home / "card.json", "--out", folder / "3.unsigned.json", *other).code
+        == 0
+    )
+    sign = ("authority", "sign", folder / "3.unsigned.json", "--home", people.pair.authority("TH"), *secret)
+    assert people.call(*sign).code == 0
+    people.done("card", "import", folder / "3.json")
+    assert doctored(people, 1)["officers"]["code"] == "key.threshold"
+    assert people("inbox", by="sok").refused("officers.not_listed")
+
+
+def _of_kh(people: staff.Staff) -> list[str]:
+    done = people.call("doctor", "--no-peers", "--json", "--home", people.pair.home("KH"))
+    return [item["check"] for item in done.json["checks"]]
+
+
 def test_the_log_knows_officers_by_key_alone(people: staff.Staff) -> None:
     """Who sent and approved is in the log by the beginning of the key id, and nowhere by name."""
     staff.agree(people)
@@ -261,3 +314,16 @@ def test_the_log_knows_officers_by_key_alone(people: staff.Staff) -> None:
     assert f'"event":"approved","actor":"{ids["sok"][:32]}"'.encode() in entries
     assert not any(f'"{name}'.encode() in entries for name in staff.ROLES if name != "audit")
     assert people("verify").code == 0
+
+
+def test_verify_misses_the_list_that_a_message_rests_on(people: staff.Staff) -> None:
+    """A list that is taken out of the store is missed, by its entry and by what was sealed under it."""
+    import sqlite3  # noqa: PLC0415 - whoever damages a store comes from outside
+
+    staff.agree(people)
+    with sqlite3.connect(people.home / "node.db") as database:
+        database.execute("DELETE FROM documents WHERE type LIKE '%officers%'")
+    database.close()
+    found = people("verify", "--json")
+    assert found.code == 4
+    assert [item["where"].partition(" (")[2] for item in found.json["findings"]] == ["officers_installed), record"]

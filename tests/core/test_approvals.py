@@ -116,6 +116,16 @@ def test_an_approval_holds_until_it_ends() -> None:
     assert verify_approval(BY_OFFICER, LIST, ROOT, NOW - MAX_CLOCK_SKEW).role == "officer"
 
 
+def test_who_is_an_officer_no_more_does_not_count() -> None:
+    """An officer must be valid when they sign and when the message is made: no list need take them off first."""
+    until = NOW + DAY
+    leaving = replace(builders.listed("dara", Role.OFFICER), valid_until=until)
+    listed = read_officers(builders.officers_document(NODE, leaving))
+    assert verify_approval(BY_OFFICER, listed, ROOT, until - DAY / 86_400).role == "officer"
+    with refused("envelope.approval", "R16 approval.officer"):
+        verify_approval(BY_OFFICER, listed, ROOT, until)
+
+
 def test_two_signatures_are_no_approval() -> None:
     """A second signature beside the officer's own says something that nobody knows."""
     document, _ = read_approval(BY_OFFICER)

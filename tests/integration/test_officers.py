@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import sqlite3
 from typing import TYPE_CHECKING
 
 import pytest
 
+from exchange.adapters.control import ControlClient
+from exchange.adapters.home import Home
 from exchange.adapters.snapshot import Snapshot
 from exchange.core.envelope import parse_envelope
 from tests.cli import homes, staff
@@ -36,10 +39,11 @@ def test_two_people_approve_across_two_nodes(tmp_path: Path, capsys: pytest.Capt
             people.done("approve", ident, "--yes", by="dara")
             assert people("approve", ident, "--yes", by="admin").refused("officers.role")
             people.done("approve", ident, "--yes", by="vanna")
-            arrived = wait_for(people, ident)
-            assert arrived["status"] == "complete"
+            arrived = asyncio.run(wait_for(people, ident))
+            assert arrived in ({"kh-fp1": "accepted"}, {"kh-fp1": "complete"})
             got = people.call("show", ident, "--json", "--home", pair.home("KH")).json
             assert (got["purpose"], got["clause"]) == ("coordination", "4-eyes")
+            assert [item["role"] for item in got["approved"]] == ["proposer", "officer", "supervisor"]
             theirs = people.call("officer", "list", "TH", "--json", "--home", pair.home("KH")).json
             assert {item["name"] for item in theirs["officers"]} == {None}
             out = tmp_path / "copy.bin"
@@ -47,17 +51,17 @@ def test_two_people_approve_across_two_nodes(tmp_path: Path, capsys: pytest.Capt
             people.done("evidence", "get", ident, "1", "--out", out, by="dara")
             assert out.read_bytes() == photo.read_bytes()
         assert people("verify").code == people.call("verify", "--home", pair.home("KH")).code == 0
+        with sqlite3.connect(pair.home("KH") / "node.db") as database:
+            database.execute("DELETE FROM documents WHERE type LIKE '%officers%'")
+        database.close()
+        missed = people.call("verify", "--json", "--home", pair.home("KH")).json["findings"]
+        assert [item["where"].rpartition(", ")[2] for item in missed] == ["officers", "record"]
         with Snapshot(pair.home("KH") / "node.db") as held:
             (row,) = [row for row in held.rows("all_envelopes") if row[3]]
         assert parse_envelope(row[2], row[3]).core.officers == theirs["digest"]
 
 
-def wait_for(people: staff.Staff, ident: str) -> dict[str, str]:
-    """The line of a message once its node has heard all that there is to hear."""
-    line: dict[str, str] = {}
-    for _ in range(60):
-        people.done("outbox", "--json", by="sok")
-        (line,) = (item for item in people.done("outbox", "--json", by="sok").json["messages"] if item["id"] == ident)
-        if line["status"] == "complete":
-            break
-    return line
+async def wait_for(people: staff.Staff, ident: str) -> object:
+    """Where a message is once its recipient has answered."""
+    async with ControlClient(Home.open(people.home)) as client:
+        return await client.call("wait", {"id": ident, "seconds": 60})

@@ -67,7 +67,9 @@ def test_a_node_without_officers_asks_nobody() -> None:
     run_virtually(main)
 
 
-@pytest.mark.parametrize("operation", ["show", "send", "header", "proposal", "approve", "evidence", "invented"])
+@pytest.mark.parametrize(
+    "operation", ["show", "send", "header", "proposal", "approve", "evidence", "stage", "invented"]
+)
 def test_the_operator_opens_and_sends_nothing(operation: str) -> None:
     """Once there are officers, what opens, sends or approves needs one; so does whatever nobody listed."""
 
@@ -189,6 +191,7 @@ def test_lists_say_nothing_of_messages_to_who_opens_none() -> None:
         assert "case" not in got
         (read,) = await call(pair, "inbox", {"limit": 5}, "sok")
         assert read["kind"] == "information-request"
+        assert await call(pair, "due", {}) == await call(pair, "due", {}, "sok") == []
         shown = await call(pair, "show", {"id": read["id"]}, "sok")
         assert shown["direction"] == "in"
         actors = [data for (data,) in pair.sender.connection.execute("SELECT leaf FROM leaves") if b'"opened"' in data]
