@@ -323,7 +323,7 @@ async def check_answers(snapshot: Snapshot, registry: Registry, moment: datetime
 
 
 def check_notices(snapshot: Snapshot, registry: Registry) -> list[Check]:
-    """Who has not said yet that it has a notice of ours about an agreement."""
+    """Who has not said yet that it has a notice of ours about an agreement, or our newest list of officers."""
     found: list[Check] = []
     for peer in registry.partners():
         waiting = len(snapshot.rows("pushes", peer))

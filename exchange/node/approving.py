@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING
 from exchange.core.agreements import Approvals
 from exchange.core.approvals import PROPOSER, Approval, count_approvals, verify_approval
 from exchange.core.audit import Event
+from exchange.core.delivery import Status
 from exchange.core.errors import LocalError, PeerError
 from exchange.core.gate import NO_APPROVALS, read_header
 from exchange.core.officers import Role
@@ -73,6 +74,11 @@ def given_approvals(statement: Statement, listed: OfficerList | None, now: datet
     return Given(tuple(text for text, _ in good), approvals, counted)
 
 
+def _is_waiting(row: OutgoingRow) -> bool:
+    """Whether approvals are what keeps it: one that came back to its officer in the meantime waits for nothing."""
+    return row.waits and row.record.status is Status.QUEUED and row.draft is not None
+
+
 def still_missing(asked: Approvals, given: Given) -> Approvals:
     """How many approvals are missing, and how many of these must be a supervisor's."""
     roles = [approval.role for approval in given.approvals if approval.role != PROPOSER]
@@ -102,7 +108,7 @@ class Approving:
             raise LocalError("input.unknown_id")
         found: list[tuple[OutgoingRow, Statement]] = []
         for row in rows:
-            if row.waits and row.draft is not None:
+            if _is_waiting(row):
                 keys = await self._ledger.store.read("case_key", row.case_id)
                 if not keys:
                     raise LocalError("input.erased")
@@ -211,7 +217,7 @@ class Approving:
             for peer in peers:
                 await tx.load_outgoing(peer, [ident])
                 row = tx.outgoing[peer, ident]
-                if row.waits and row.draft is not None:
+                if _is_waiting(row):
                     waiting.append((row, self._read(row)))
             if not waiting:
                 raise PeerError("officers.not_asked", "no approval is missing")

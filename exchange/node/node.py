@@ -421,6 +421,10 @@ class Node:
         for ident, officer in new.items():
             if old.get(ident) != officer:
                 tx.record(Event.OFFICER_ADDED, actor=actor, subject=Digest(ident))
+        # At once, and not with the next message: who was taken off must not be believed meanwhile.
+        for peer in self.registry.counts_approvals():
+            tx.changes.add("put_push", peer, item.digest)
+            tx.after.append(self.queues.queue(peer).documents.set)
 
     def _check_again(self, item: Installed, data: bytes) -> None:
         """What was installed since it was checked counts as well."""

@@ -1,6 +1,6 @@
-"""Pushing our notices to a peer until it has said that it has them.
+"""Pushing our notices, and our lists of officers, to a peer until it has said that it has them.
 
-Implements docs/protocol.md section 8.5, L9.
+Implements docs/protocol.md sections 8.5, L9, and 4.5, O6.
 
 Rules:
 1. The store is the truth: a notice is owed from the transaction that wrote it until the peer's answer is committed.

@@ -142,6 +142,17 @@ class Registry:
         """Whether a list was ever installed: from then on nobody acts in their place, also where none is in force."""
         return bool(self._lists_of(node))
 
+    def counts_approvals(self) -> list[NodeId]:
+        """The peers to whom a clause lets this node send what officers approved: they count by its list."""
+        asking = [
+            clause
+            for item in self.agreements.values()
+            for clause in item.clauses
+            if clause.approvals.count and self.me in clause.sender
+        ]
+        nodes = {node for clause in asking for node in clause.recipients}
+        return sorted(node for node in nodes if node != self.me and node in self.cards)
+
     def _lists_of(self, node: NodeId) -> list[OfficerList]:
         return [item for item in self.officers.values() if item.node == node]
 

@@ -50,8 +50,11 @@ FOUR_EYES: Final = agreement_of(
 
 
 async def start(pair: Pair, *here: bytes) -> tuple[Node, Node]:
-    """Both nodes under the agreement; the sender has its officers, the receiver knows none of them."""
-    return await pair.start(here=[FOUR_EYES, *(here or (LIST,))], there=[FOUR_EYES])
+    """Both nodes under the agreement; the sender has its officers, the receiver knows none of them.
+
+    The list is there before any agreement asks for it: it is not pushed.
+    """
+    return await pair.start(here=[*(here or (LIST,)), FOUR_EYES], there=[FOUR_EYES])
 
 
 def actor(node: Node, name: str) -> Actor:

@@ -17,10 +17,10 @@ from exchange.node import node as node_module
 from exchange.node.roles import pseudonym
 from tests.core import builders
 from tests.node import approvers
-from tests.node.pair import Pair, node_of, until
+from tests.node.pair import AGREEMENT, Pair, node_of, until
 from tests.simulation.drafts import draft
 from tests.simulation.loop import run_virtually
-from tests.simulation.people import officers, other_personnel
+from tests.simulation.people import agreement, officers, other_personnel
 
 if TYPE_CHECKING:
     from exchange.core.audit import Leaf
@@ -294,6 +294,23 @@ def test_approvals_survive_a_restart() -> None:
     run_virtually(main)
 
 
+def test_what_came_back_waits_for_nobody() -> None:
+    """A message that was taken back, or tried too long, cannot be approved any more."""
+
+    async def main() -> None:
+        pair = Pair()
+        node, _ = await approvers.start(pair)
+        made = await approvers.propose(node, pair.receiver.id)
+        await node.sender.cancel(pair.receiver.id, [made["id"]], "relay.cancelled")
+        with pytest.raises(PeerError, match=r"officers\.not_asked"):
+            await approvers.approve(pair, made, "sok", "proposer")
+        assert leaves(pair, "approved") == []
+        line: Any = (await node.reader.outbox(1))[0]
+        assert (line["status"], line["code"], line["waits"]) == ("refused", "relay.cancelled", False)
+
+    run_virtually(main)
+
+
 # -- lists -----------------------------------------------------------------------------------------
 
 
@@ -320,6 +337,27 @@ def test_lists_are_installed_with_an_entry_for_each_person() -> None:
         in_force = other.registry.officers_of(node.me)
         assert in_force is not None
         assert in_force.serial == 4
+
+    run_virtually(main)
+
+
+def test_a_new_list_reaches_who_counts_by_it() -> None:
+    """Peers whose agreements ask for approvals have it at once, also after a while without a line; others never."""
+
+    async def main() -> None:
+        pair = Pair()
+        node, other = await pair.start(here=[approvers.FOUR_EYES, approvers.LIST], there=[approvers.FOUR_EYES])
+        await until(lambda: other.registry.officers_of(node.me) is not None)
+        pair.cut(cut=True)
+        await node.install(officers(approvers.SENDER, 2, ("dara", "officer")))
+        await asyncio.sleep(120)
+        pair.cut(cut=False)
+        await until(lambda: len(other.registry.officers) == 2, 900)
+        apart = Pair()
+        alone, stranger = await apart.start(here=[agreement(*AGREEMENT), approvers.LIST])
+        await asyncio.sleep(120)
+        assert alone.registry.has_officers(alone.me)
+        assert not stranger.registry.officers
 
     run_virtually(main)
 

@@ -19,7 +19,7 @@ CREATE TABLE documents (
     installed TEXT NOT NULL             -- when
 ) STRICT, WITHOUT ROWID;
 
--- Our signed notices that a peer has not acknowledged yet.
+-- Our signed notices and lists of officers that a peer has not acknowledged yet.
 CREATE TABLE pushes (
     peer TEXT NOT NULL,
     digest TEXT NOT NULL,               -- of a document
