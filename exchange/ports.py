@@ -56,6 +56,14 @@ class Store(Records, Protocol):
     async def commit(self, changes: Changes) -> None:
         """Write one transaction. Raises ``LocalError`` node.disk, ``IntegrityError`` store.corrupt."""
 
+    async def scrub(self) -> bool:
+        """Leave nothing of erased rows behind that this program can remove; whether that was done.
+
+        Deleted and overwritten bytes are zeroed in the file by every commit; older pages wait in the write-ahead log,
+        which this empties. A reader at work may prevent it: then it is asked for again. Only where nothing is
+        being committed.
+        """
+
     async def close(self) -> None:
         """Release the files; nothing is written after it."""
 
@@ -76,6 +84,9 @@ class Blobs(Protocol):
 
     def has(self, h: str) -> bool:
         """Whether the blob is here, whole."""
+
+    async def remove(self, h: str) -> None:
+        """Remove a blob; after it returned its name is gone from stable storage. One that is not here is no fault."""
 
     def has_room(self, size: int) -> bool:
         """Whether ``size`` more bytes leave free what the node's own work needs; blobs and records share a disk."""
@@ -192,10 +203,13 @@ class Secrets(Protocol):
 
 
 class Clock(Protocol):
-    """Wall time and randomness: the only two things a simulation must own to be repeatable."""
+    """Time and randomness: the only things a simulation must own to be repeatable."""
 
     def now(self) -> datetime:
         """The time, aware, UTC."""
+
+    def steady(self) -> float:
+        """Seconds since some moment, by a clock that nobody can set."""
 
     def random(self, length: int) -> bytes:
         """Random bytes from the operating system."""

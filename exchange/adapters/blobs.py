@@ -156,6 +156,13 @@ class BlobFolder:
         """See ``ports.Blobs``."""
         return self._place(h).is_file()
 
+    async def remove(self, h: str) -> None:
+        """See ``ports.Blobs``. Raises ``LocalError`` node.disk."""
+        try:
+            await _in_thread(partial(_unlink, self._place(h)))
+        except OSError as error:
+            raise LocalError("node.disk", f"blobs: {errno.errorcode.get(error.errno or 0, 'error')}") from None
+
     def has_room(self, size: int) -> bool:
         """See ``ports.Blobs``."""
         try:
@@ -163,6 +170,14 @@ class BlobFolder:
         except OSError:  # whoever cannot look promises nothing
             return False
         return _is_room(space, self._free_space_bytes // RECORDS_SHARE + size)
+
+
+def _unlink(path: Path) -> None:
+    try:
+        path.unlink()
+    except FileNotFoundError:
+        return
+    sync_folder(path.parent)
 
 
 def _is_room(space: os.statvfs_result, wanted: int) -> bool:

@@ -39,6 +39,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 _NAMED: Final = re.compile(r"^-- name: ([a-z_]+)\n", re.MULTILINE)
 _BY_KEY: Final = frozenset({"incoming", "outgoing", "quotas", "case_key", "answer", "other_answer"})
+BUSY_MILLISECONDS: Final = 5_000  # as long as Python's own default
 _PRAGMAS: Final = (
     "PRAGMA journal_mode=WAL",
     "PRAGMA synchronous=FULL",
@@ -120,6 +121,16 @@ def _prepare(connection: sqlite3.Connection, changes: Changes) -> None:
 
 def _commit(connection: sqlite3.Connection) -> None:
     connection.execute("COMMIT")
+
+
+def _empty_log(connection: sqlite3.Connection) -> bool:
+    """Move the write-ahead log into the file and cut it to nothing; not while another process reads the old pages."""
+    connection.execute("PRAGMA busy_timeout=0")  # the node must not stand still for it
+    try:
+        (busy, _, _) = connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+    finally:
+        connection.execute(f"PRAGMA busy_timeout={BUSY_MILLISECONDS}")
+    return bool(busy == 0)
 
 
 def _give_up(connection: sqlite3.Connection) -> None:
@@ -212,6 +223,16 @@ class SqliteStore:
             return await self._reader.run(work)
         except sqlite3.Error as error:
             raise _translate(error) from None
+
+    async def scrub(self) -> bool:
+        """See ``ports.Store``. Its caller is the one writer, so that nothing is begun meanwhile."""
+        try:
+            self._resting = False
+            done = await self._writer.run(_empty_log)
+            self._resting = True
+        except sqlite3.Error as error:
+            raise _translate(error) from None
+        return done
 
     async def close(self) -> None:
         """See ``ports.Store``. The writer closes last, so that it checkpoints the write-ahead log."""

@@ -333,6 +333,23 @@ def check_notices(snapshot: Snapshot, registry: Registry) -> list[Check]:
     return found
 
 
+def check_copies(snapshot: Snapshot) -> list[Check]:
+    """Copies that are to be erased, here and at recipients, and whether the clock may decide that."""
+    counts = {(way, stage): (count, held) for way, stage, count, held in snapshot.rows("copies_count")}
+    due, held = counts.get(("in", "due"), (0, 0))
+    asked, there = counts.get(("out", "asked"), (0, 0))
+    found = [
+        _ok("copies here", f"{due} to be erased, {held} of them under a legal hold"),
+        _ok("copies at recipients", f"{asked} recalled without a receipt yet, {there} of them under a legal hold"),
+    ]
+    since = [value for name, value in snapshot.rows("meta") if name == "clock_doubt" and value]
+    if since:
+        found.append(_by_code("clock for erasing", "node.clock_doubt", f"doubted since {since[0]}", "warn"))
+    else:
+        found.append(_ok("clock for erasing", "not doubted"))
+    return found
+
+
 def _hours(age: timedelta) -> str:
     return f"{age.total_seconds() / 3600:.1f} hours"
 
@@ -371,6 +388,9 @@ class _NoBlobs:
 
     def has(self, _: str) -> bool:
         return False
+
+    async def remove(self, _: str) -> None:
+        raise NotImplementedError
 
     def has_room(self, _: int) -> bool:
         return False

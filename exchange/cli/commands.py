@@ -43,6 +43,8 @@ COMMANDS: Final = {
     "show": ("reading", "show", "One message with its content."),
     "onward": ("asking", "onward", "May this be passed on: ask its originator; decide."),
     "forward": ("asking", "forward", "Pass a received message on to another node."),
+    "recall": ("erasing", "recall", "Take a sent message back from all its recipients."),
+    "hold": ("erasing", "hold", "Courts that forbid to erase a received message."),
     "evidence": ("reading", "evidence", "Evidence files of a message."),
     "audit": ("audit", "audit", "Export the audit log; check an export."),
     "verify": ("audit", "verify", "Read the whole store and log again."),

@@ -40,6 +40,24 @@ def run() -> int:
         return session.run(wiring.run_node(home, unlocking))
 
 
+@node.command("clock")
+@common
+@click.option("--confirm", is_flag=True, help="You compared this machine's clock, and it is right.")
+def clock(*, confirm: bool) -> int:
+    """Whether the node doubts its clock; then it erases nothing by it."""
+    from exchange.cli.session import ask_object
+
+    said = settings()
+    told = ask_object(said, "clock", {"confirm": confirm})
+    if said.as_json:
+        output.emit_json(said, {"ok": True, **told})
+        return 0
+    output.banner(said)
+    since = told["doubted_since"]
+    output.line(f"The clock has been doubted since {since}." if since else "The clock is not doubted.")
+    return 0
+
+
 @node.command("status")
 @common
 def status() -> int:

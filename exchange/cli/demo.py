@@ -41,8 +41,6 @@ KIND_NAMES: Final = {
     "case-referral": "case referral",
     "information-request": "question",
     "information-response": "answer",
-    "onward-decision": "onward decision",
-    "onward-request": "onward request",
     "suspect": "suspect notice",
     "victim": "victim notice",
 }

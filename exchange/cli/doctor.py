@@ -71,6 +71,7 @@ async def _examine(said: Settings, home: Home, config: Config, *, no_peers: bool
             found += checks.check_officers(registry, now)
             found += checks.check_queues(snapshot, registry, health, now)
             found += await checks.check_answers(snapshot, registry, now)
+            found += checks.check_copies(snapshot)
             found += checks.check_notices(snapshot, registry)
     except ExchangeError as error:
         return [*found, checks.failed("store", error)]

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Final, cast
 import click
 
 from exchange.cli import output
+from exchange.cli.erasing import copy_words
 from exchange.cli.settings import Settings, common, settings
 
 if TYPE_CHECKING:
@@ -80,10 +81,11 @@ def _listed(said: Settings, op: str, limit: int) -> list[dict[str, Any]]:
 
 
 def _table(columns: list[str], rows: list[list[str]], messages: list[dict[str, Any]]) -> None:
-    """The list; where an answer is due to any of them, also until when."""
+    """The list; where an answer is due to any of them or a copy is being erased, also that."""
     due = [_due(item.get("clock")) for item in messages]
-    if any(due):
-        columns, rows = [*columns, "due"], [[*row, cell] for row, cell in zip(rows, due, strict=True)]
+    for name, cells in (("due", due), ("copy", [copy_words(item) for item in messages])):
+        if any(cells):
+            columns, rows = [*columns, name], [[*row, cell] for row, cell in zip(rows, cells, strict=True)]
     output.table(columns, rows)
 
 
@@ -121,6 +123,7 @@ def _show_message(message: JsonObject) -> None:
     names = ("id", "direction", "from", "to", "status", "code", "clause", "received", "created", "kind", "case",
              "purpose", "handling", "tlp", "urgency", "in_reply_to", "origin", "receipt", "log_index")  # fmt: skip
     output.pairs([(name.replace("_", " "), output.text_of(message.get(name))) for name in names])
+    _show_copy(message)
     if "content" in message:
         output.line()
         tree(message["content"])
@@ -142,6 +145,17 @@ def names_of(said: Settings) -> dict[str, str]:
     from exchange.cli.personal import load_names
 
     return load_names(said.open_home()[0])
+
+
+def _show_copy(message: JsonObject) -> None:
+    """What becomes of the copy: how long it is kept, and who took it back, why, for which other message."""
+    copy = cast("dict[str, Any]", message.get("copy") or {})
+    pairs = [("kept until", message.get("keep_until")), ("copy", copy_words({"copy": copy or None}))]
+    pairs += [(name.replace("_", " "), copy.get(name)) for name in ("reason", "asked_by", "replaced_by")]
+    output.pairs([(name, output.text_of(cast("JsonValue", value))) for name, value in pairs if value])
+    for item in cast("list[dict[str, Any]]", message.get("recipients") or []):
+        if words := copy_words(item):
+            output.line(f"copy at {item['to']}: {words}")
 
 
 def tree(value: JsonValue, depth: int = 0) -> None:

@@ -84,6 +84,9 @@ class Event(StrEnum):
     VOID_SENT = "void_sent"
     VOID_RECEIVED = "void_received"
     EQUIVOCATION = "equivocation"
+    ERASED_BY_PEER = "erased_by_peer"
+    HOLD_PLACED = "hold_placed"
+    HOLD_RELEASED = "hold_released"
     OVERDUE = "overdue"
     ESCALATED = "escalated"
     # what people did with them

@@ -192,6 +192,13 @@ class Cancelled:
 
 
 @dataclass(frozen=True, slots=True)
+class Recalled:
+    """The peer's verified receipt says that it erased its copy because this node took the message back."""
+
+    now: datetime
+
+
+@dataclass(frozen=True, slots=True)
 class Received:
     """An envelope passed every step up to the clause (``code`` None), or was refused by one.
 
@@ -255,6 +262,7 @@ Event: TypeAlias = (
     | Answered
     | Replied
     | Cancelled
+    | Recalled
     | Received
     | Voided
     | Suspended

@@ -298,6 +298,11 @@ CODES: dict[str, Code] = {
     "duty.subject": _peer("a duty cannot be about a duty", "name the message that it is about"),
     "duty.request": _peer("the message replied to does not ask for this duty", "reply to the request itself"),
     "duty.binding": _peer("the agreement or clause is not that of the message the duty is about", _ASK_PEER),
+    "duty.receipt": _peer(
+        "a deletion receipt does not name what was sent",
+        "ask the peer's operator what was erased; nothing changed here",
+    ),
+    "duty.by_node": _peer("receipts of deletion and notices of holds are sent by the node itself", "exchange hold"),
     # onward: passing on what others sent (protocol 8.8)
     "onward.not_permitted": _peer(
         "the message must not be passed on to that node", "exchange onward request asks its originator"
@@ -345,9 +350,13 @@ CODES: dict[str, Code] = {
     "input.unknown_id": _local(
         "no message with that id is stored here", "exchange inbox and exchange outbox list them"
     ),
-    "input.erased": _local(
-        "the case of this message was erased", "nothing; only the log entry and the receipt are left"
+    "input.erased": _local("this message was erased", "nothing; its log entries and receipts are left"),
+    "input.hold": _local(
+        "a hold needs a court, a reference and a last day that is not past",
+        "at most 200 characters each; day YYYY-MM-DD",
     ),
+    "input.no_hold": _peer("the message has no such hold", "exchange hold list ID"),
+    "input.nothing_to_recall": _peer("no recipient has this message", "exchange show ID tells where it is"),
     "input.unknown_attachment": _local("the message has no attachment of that number", "exchange show ID lists them"),
     "input.draft": _local("the draft is not complete", _CORRECT),
     "input.unsigned": _peer(
@@ -393,6 +402,10 @@ CODES: dict[str, Code] = {
         "this node has no card signed by its authority", "exchange authority sign, then exchange card import"
     ),
     "node.clock": _local("the clock of this machine jumped", "set the clock, then start the node"),
+    "node.clock_doubt": _local(
+        "the clock may be wrong, so nothing is erased by its time",
+        "compare it; if it is right: exchange node clock --confirm",
+    ),
     "node.stopping": _local("the node is stopping", "try again when it runs"),
     "node.internal": _local("an unexpected fault in the program", "report it with the log lines around it"),
     # store: integrity

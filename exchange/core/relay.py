@@ -39,6 +39,7 @@ from exchange.core.delivery import (
     Incoming,
     Opened,
     Outgoing,
+    Recalled,
     Received,
     Record,
     Replied,
@@ -133,6 +134,7 @@ def handle(state: State, event: Event) -> tuple[State, Effects]:  # noqa: C901, 
     Answered      outgoing   accepted, complete, refused, or sealed again; leaf; out of the outbox
     Replied       either     answered
     Cancelled     outgoing   refused with our own code; the number is voided; leaf
+    Recalled      outgoing   recalled
     Received      incoming   accepted, held or refused; leaf; number consumed; held ones looked at
     Voided        window     number consumed; leaf; held ones looked at
     Suspended     window     held ones refused; leaf; numbers consumed; the others looked at
@@ -155,6 +157,8 @@ def handle(state: State, event: Event) -> tuple[State, Effects]:  # noqa: C901, 
             return _replied(state, event)
         case Cancelled():
             return _returned(state, Status.REFUSED, event.code, event.now)
+        case Recalled():
+            return _recalled(state, event)
         case Received():
             return _received(state, event)
         case Voided():
@@ -196,6 +200,8 @@ def _answered(state: State, event: Answered) -> tuple[State, Effects]:
     outgoing = state.outgoing
     if outgoing is None or outgoing.digest != event.digest:
         return state, (Unsend(event.digest),)  # a late answer to an older attempt, or to a void
+    if outgoing.status is Status.RECALLED:
+        return state, (Unsend(event.digest),)  # the copy that a late answer speaks of is erased
     if event.outcome is Outcome.REFUSED:
         return _refused_by_peer(state, outgoing, event)
     status = Status.COMPLETE if event.outcome is Outcome.COMPLETE else Status.ACCEPTED
@@ -266,6 +272,14 @@ def _returned(state: State, status: Status, code: str, now: datetime) -> tuple[S
     if outgoing.digest is not None:
         effects += (Unsend(outgoing.digest), SendVoid(outgoing.seq, outgoing.id, code))
     return state._replace(outgoing=ended), (*effects, Tell(outgoing.id, status))
+
+
+def _recalled(state: State, event: Recalled) -> tuple[State, Effects]:
+    outgoing = state.outgoing
+    if outgoing is None or outgoing.status not in DELIVERED:
+        return state, ()
+    recalled = outgoing._replace(status=Status.RECALLED, updated=event.now)
+    return state._replace(outgoing=recalled), (Tell(outgoing.id, Status.RECALLED),)
 
 
 def _received(state: State, event: Received) -> tuple[State, Effects]:

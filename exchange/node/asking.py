@@ -9,6 +9,8 @@ Rules:
 4. A refusal is an entry of the log, and names the clause under which the message came.
 
 What it does not do: show content (a decision on onward use is read for its codes alone), or recall what was passed on.
+
+Length: asking, deciding and passing on look at one message in one way.
 """
 
 from __future__ import annotations
@@ -25,6 +27,7 @@ from exchange.core.gate import Header, read_header
 from exchange.core.onward import Consent, Origin, Original, check_onward, onward_use, origin_to_json
 from exchange.core.statement import ATTACHMENTS, SALT_BYTES
 from exchange.core.wire import NODE_ID, Digest, NodeId, encode_time
+from exchange.node.copies import IN, Stage
 from exchange.node.planning import Draft, Plan, blob_refs, make_plan, plan_to_json, read_draft
 from exchange.node.records import id_list, incoming_from_row, outgoing_from_row
 
@@ -190,6 +193,7 @@ class Onward:
     ) -> JsonObject:
         """In the transaction: judge, then queue the message and the notice to its originator, or neither."""
         try:
+            await self._check_kept(tx, found)
             self._check_standing(tx, found)
             passage = check_onward(found.original, found.clause, peer, [item for item, _ in consents], tx.now)
             draft = self._draft(found, peer, passage, tx.now)
@@ -226,6 +230,13 @@ class Onward:
             )
         return result
 
+    @staticmethod
+    async def _check_kept(tx: Transaction, found: Received) -> None:
+        """What its originator took back goes no further, also while a court holds it here."""
+        copy = await tx.copies.get(tx.store, IN, found.row.record.peer, found.header.id)
+        if copy is not None and copy.stage in {Stage.DUE, Stage.ERASED}:
+            raise PeerError("onward.not_permitted", f"it is to be erased: {copy.why}", found.clause.id)
+
     def _check_standing(self, tx: Transaction, found: Received) -> None:
         """While the agreement that it came under is suspended, or was left, nothing of it goes further."""
         standing = self.registry.standing(found.agreement, found.row.record.peer, tx.notices)
@@ -248,6 +259,8 @@ class Onward:
         await tx.load_incoming(peer, [ident])
         row = tx.incoming[peer, ident][attempt]
         read = {by for _, by in consents}
+        if row.gone:
+            return False  # the next look is told that it is erased
         return row.record.status in DELIVERED and read == {item.record.id for item in await self._decisions(found)}
 
     def _draft(self, found: Received, peer: NodeId, passage: Passage, now: datetime) -> Draft:
@@ -318,6 +331,8 @@ class Onward:
         for raw in await self.reader.ledger.store.read("incoming_by_id", ident):
             row = incoming_from_row(raw)
             if row.record.status in DELIVERED and row.case_id is not None and row.duty == duty:
+                if row.gone:
+                    raise LocalError("input.erased")
                 return row
         raise LocalError("input.unknown_id")
 

@@ -22,6 +22,7 @@ from exchange.core.agreements import read_agreement
 from exchange.core.approvals import MAX_APPROVAL_BYTES
 from exchange.core.audit import Event
 from exchange.core.delivery import OPEN
+from exchange.core.duties import DELETION_RECEIPT, HOLD_NOTICE
 from exchange.core.errors import LocalError, PeerError
 from exchange.core.keys import Card, Use, read_card
 from exchange.core.officers import OfficerList
@@ -29,6 +30,7 @@ from exchange.core.succession import check_not_over
 from exchange.core.suspensions import Action, Suspension, encode_suspension
 from exchange.core.wire import Digest, DocumentType, Fields, JsonObject, JsonValue, KeyId, NodeId, parse_signed_document
 from exchange.node import reports
+from exchange.node.desk_copies import CopiesDesk
 from exchange.node.roles import OPERATOR, Actor, Roles
 from exchange.node.staging import Staging
 
@@ -42,6 +44,7 @@ if TYPE_CHECKING:
 MAX_LISTED: Final = 10_000
 MAX_WAIT_SECONDS: Final = 3_600
 SIGNED: Final = "as"  # the argument that carries an officer's signature over the others
+NODE_DUTIES: Final = frozenset({DELETION_RECEIPT, HOLD_NOTICE})
 
 Operation: TypeAlias = "Callable[[Fields], Awaitable[JsonValue]]"
 
@@ -86,6 +89,7 @@ class Desk:
             "notice": self._notice,
             "health": self._health,
             **node.onward.operations(_actor),
+            **CopiesDesk(node, _actor).operations,
         }
 
     async def call(self, op: str, args: JsonObject) -> JsonValue:
@@ -108,13 +112,16 @@ class Desk:
         ``seconds``. Gives what ``Sender.submit`` gives, each recipient with its ``status``.
         """
         dry_run = args.flag("dry_run") if args.has("dry_run") else False
+        draft = args.any("draft")
+        if isinstance(draft, dict) and draft.get("kind") in NODE_DUTIES:
+            raise PeerError("duty.by_node", "draft/kind")  # an officer's word that something is erased is no receipt
         given = args.items("attachments", high=64) if args.has("attachments") else []
         attachments = [await self._staging.record(item, dry_run=dry_run) for item in given]
         to = args.texts("to", low=1, high=32)
         for name in to:
             self._resolve_other(name)
         result = await self._node.sender.submit(
-            args.any("draft"),
+            draft,
             to,
             attachments,
             actor=_actor(args),

@@ -29,6 +29,7 @@ from exchange.core.delivery import (
     Unsend,
 )
 from exchange.core.relay import handle
+from exchange.core.retention import keep_until
 from exchange.core.wire import DocumentType, encode_signed_document
 from exchange.node.ledger import PendingAnswer, Transaction
 from exchange.node.records import IncomingRow, OutgoingRow
@@ -60,6 +61,7 @@ class Context:
     agreement: Digest | None = None
     relied: str | None = None
     duty: Duty | None = None
+    retention: int | None = None
     lane: str = "normal"
     envelope: tuple[bytes, bytes] | None = None
     draft: bytes | None = None
@@ -95,7 +97,7 @@ async def step(tx: Transaction, queues: Queues, state: State, event: RelayEvent,
     if state.incoming is not None and state.incoming is not before.incoming:
         _put_incoming(tx, _with_entry(state.incoming, entries), context)
     for item in changed:
-        tx.put_incoming(others[item.digest]._replace(record=_with_entry(item, entries)))
+        tx.put_incoming(_with_end(others[item.digest]._replace(record=_with_entry(item, entries))))
     if context.clock is not None:
         _note_clock(tx, state, event, context.clock)
     return state
@@ -237,11 +239,19 @@ def _put_incoming(tx: Transaction, record: Incoming, context: Context) -> None:
         leaf = context.leaf or {}
         agreement, commitment = leaf.get("agreement"), leaf.get("commitment")
         row = IncomingRow(record, context.case_id, None, agreement, commitment, context.in_reply_to)
+        row = _with_end(row._replace(retention=context.retention))
         if context.duty is not None:
             row = row._replace(duty=context.duty.kind, about=context.duty.about)
         tx.put_incoming(row)
     else:
         tx.put_incoming(held._replace(record=record))
+
+
+def _with_end(row: IncomingRow) -> IncomingRow:
+    """The row with the day on which its copy is over, which counts from acceptance."""
+    if row.retention is None or row.keep_until is not None or row.record.status is not Status.ACCEPTED:
+        return row
+    return row._replace(keep_until=keep_until(row.record.updated, row.retention))
 
 
 async def _mark_replied(tx: Transaction, queues: Queues, peer: NodeId, ident: MessageId | None) -> None:

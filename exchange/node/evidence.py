@@ -54,22 +54,27 @@ class EvidenceReceiver:
         if size != length:
             raise PeerError("blob.digest", "length")
         answers: list[bytes] = []
+        wanted = False
         for message in messages:
 
-            async def job(tx: Transaction, ident: str = message) -> None:
+            async def job(tx: Transaction, ident: str = message) -> bool:
+                await tx.load_incoming(peer, [ident])
+                if any(row.gone for row in tx.incoming[peer, ident].values()):
+                    return False  # erased while its file came in
                 await self._arrived(tx, peer, ident, h, length, answers)
+                return True
 
-            await self.ledger.do(job)
+            wanted = await self.ledger.do(job) or wanted
+        if not wanted and not await self.ledger.store.read("blobs_named", h):
+            await self.blobs.remove(h)
         return {"answers": [wire.encode_base64(data) for data in dict.fromkeys(answers)]}
 
     async def _messages(self, peer: NodeId, h: str, length: int) -> list[str]:
         """The accepted messages of a peer that name the file."""
         rows = await self.ledger.store.read("blobs_named", h)
         named = {message: size for sender, message, way, size, _, _ in rows if (sender, way) == (peer, "in")}
-        records = [
-            incoming_from_row(row).record for row in await self.ledger.store.read("incoming", peer, id_list(named))
-        ]
-        accepted = [record.id for record in records if record.status in DELIVERED]
+        rows_of = [incoming_from_row(row) for row in await self.ledger.store.read("incoming", peer, id_list(named))]
+        accepted = [row.record.id for row in rows_of if row.record.status in DELIVERED and not row.gone]
         if not accepted:
             raise PeerError("blob.unknown", "path")
         if any(named[ident] != length for ident in accepted):

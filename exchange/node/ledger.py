@@ -24,6 +24,7 @@ from exchange.core.errors import LocalError, PeerError
 from exchange.core.merkle import Frontier, restore_frontier
 from exchange.core.wire import DocumentType, NodeId, encode_signed_document, encode_time, parse_time
 from exchange.node.clockwork import ClockChanges
+from exchange.node.copies import Copies
 from exchange.node.records import (
     IncomingRow,
     OutgoingRow,
@@ -85,6 +86,7 @@ class Transaction:
     closed: ClosedBatch | None = None
     quotas: dict[tuple[str, str, str], dict[str, int]] = field(default_factory=dict)
     clocks: ClockChanges = field(default_factory=ClockChanges)
+    copies: Copies = field(default_factory=Copies)
     new_cases: set[str] = field(default_factory=set)
     notices: list[Suspension] = field(default_factory=list)  # about agreements; they count from here on
     _answered: set[tuple[NodeId, Digest]] = field(default_factory=set)
@@ -212,6 +214,7 @@ class Transaction:
         for peer_id, ident, attempt in self._dirty_in:
             self.changes.add("put_incoming", *incoming_to_row(self.incoming[peer_id, ident][attempt]))
         self.clocks.add_to(self.changes)
+        self.copies.add_to(self.changes)
         self.closed = closed = self.log.close()
         for offset, leaf in enumerate(closed.leaves):
             self.changes.add("put_leaf", closed.first + offset, leaf)

@@ -39,7 +39,9 @@ from exchange.node.approving import Approving
 from exchange.node.asking import Onward
 from exchange.node.delivering import Delivery
 from exchange.node.endings import Endings
+from exchange.node.erasing import Eraser
 from exchange.node.evidence import EvidenceReceiver
+from exchange.node.holds import Holds
 from exchange.node.ledger import Ledger
 from exchange.node.notices import Notices
 from exchange.node.obligations import Obligations
@@ -51,6 +53,7 @@ from exchange.node.receiving import Receiver
 from exchange.node.records import outgoing_from_row
 from exchange.node.registry import Registry, add_document, load_registry
 from exchange.node.sending import Sender
+from exchange.node.steadiness import Steadiness
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -107,6 +110,9 @@ class Node:
     notices: Notices
     onward: Onward
     endings: Endings
+    steadiness: Steadiness
+    holds: Holds
+    eraser: Eraser
     _tasks: list[asyncio.Task[None]] = field(default_factory=list)
     _nonces: dict[NodeId, dict[str, datetime]] = field(default_factory=dict)
     _pushed: dict[tuple[str, NodeId], datetime] = field(default_factory=dict)
@@ -131,7 +137,10 @@ class Node:
         queues = Queues()
         prekeys = Prekeys(registry, ledger, outside.secrets)
         await prekeys.load(outside.store)
-        sender = Sender(registry, outside.book, ledger, queues, outside.clock)
+        steadiness = Steadiness(ledger, outside.clock)
+        await steadiness.load()
+        sender = Sender(registry, outside.book, ledger, queues, outside.clock, steadiness)
+        holds = Holds(ledger, queues, outside.secrets, outside.clock, sender, steadiness)
         return cls(
             network=network,
             me=me,
@@ -159,15 +168,21 @@ class Node:
             notices=Notices(registry, ledger, queues, outside.clock),
             onward=Onward(registry, outside.book, sender, reader, outside.blobs),
             endings=Endings(registry, ledger, queues),
+            steadiness=steadiness,
+            holds=holds,
+            eraser=Eraser(ledger, queues, outside.blobs, outside.clock, sender, holds, steadiness),
         )
 
     async def start(self) -> None:
         """Begin to work: the ledger first, then prekeys, then the peers."""
         self._tasks.append(asyncio.create_task(self.ledger.run()))
+        await self.steadiness.start()
         await self.note(Event.NODE_START)
         await self.prekeys.keep_house(self.outside.clock.now())
         for peer in self.registry.partners():
             self.delivery.start(peer)
+        await self.eraser.look()  # what the last process left half done, and what became due meanwhile
+        self._tasks.append(asyncio.create_task(self.eraser.run()))
         self._tasks.append(asyncio.create_task(self._keep_house()))
         self._tasks.append(asyncio.create_task(self._keep_checkpoints()))
 
@@ -252,6 +267,7 @@ class Node:
                 self.queues.wake_sealing(peer)  # some may be due now
         await self.obligations.look(now)
         await self.endings.look(now)
+        await self.eraser.look()
         for peer_id, nonces in self._nonces.items():
             fresh = {nonce: time for nonce, time in nonces.items() if now - time < 2 * REQUEST_WINDOW}
             self._nonces[peer_id] = fresh

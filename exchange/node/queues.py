@@ -177,6 +177,7 @@ class Queues:
         self.by_peer: dict[NodeId, PeerQueue] = {}
         self._listeners: dict[tuple[str, str], list[Callable[[Status], None]]] = {}
         self.on_news: Callable[[str, NodeId, str, Any], None] | None = None
+        self.erasing = asyncio.Event()  # something became due to be erased (node.erasing)
 
     def queue(self, peer: NodeId) -> PeerQueue:
         """The queue of a peer."""

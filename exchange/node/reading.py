@@ -8,6 +8,7 @@ Implements docs/protocol.md section 12 (at rest). Rules:
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -18,6 +19,7 @@ from exchange.core.errors import IntegrityError, LocalError, PeerError
 from exchange.core.gate import Header, read_header
 from exchange.core.statement import ATTACHMENTS, Statement, parse_statement
 from exchange.core.wire import Digest, NodeId, encode_time
+from exchange.node.copies import IN, OUT, Copy, copies_of, shown_status
 from exchange.node.effects import Context, step
 from exchange.node.records import id_list, incoming_from_row, outgoing_from_row
 
@@ -32,8 +34,13 @@ if TYPE_CHECKING:
 
 
 async def stored_envelope(store: Store, digest: Digest) -> tuple[SignedEnvelope, bytes]:
-    """An envelope that this node verified before it stored it, and its wrapped content key."""
+    """An envelope that this node verified before it stored it, and its wrapped content key.
+
+    Raises ``LocalError`` input.erased where nothing of it is left to open (protocol 8.9).
+    """
     rows = await store.read("envelope", digest)
+    if rows and not rows[0][2] and rows[0][3] is None:
+        raise LocalError("input.erased")
     if not rows or rows[0][3] is None:
         raise IntegrityError("store.corrupt", "envelope without its key")
     _, document, body, wrapped = rows[0]
@@ -83,28 +90,39 @@ class Reader:
     async def inbox(self, limit: int, *, headers: bool = True) -> list[JsonValue]:
         """Delivered messages, newest first, by their headers; without these for who opens no message."""
         rows = [incoming_from_row(raw) for raw in await self.ledger.store.read("incoming_list", limit)]
-        return [await self._incoming_line(row, headers=headers) for row in rows]
+        copies = await copies_of(self.ledger.store, IN, {row.record.id for row in rows})
+        return [
+            await self._incoming_line(row, copies.get((row.record.peer, row.record.id)), headers=headers)
+            for row in rows
+        ]
 
-    async def _incoming_line(self, row: IncomingRow, *, headers: bool = True) -> JsonObject:
+    async def _incoming_line(self, row: IncomingRow, copy: Copy | None = None, *, headers: bool = True) -> JsonObject:
         record = row.record
         line: JsonObject = {
             "id": record.id,
             "from": record.peer,
-            "status": record.status.value,
+            "status": shown_status(record.status, copy),
             "time": encode_time(record.updated),
             "code": record.code,
             "clause": record.clause,
+            "copy": None if copy is None else copy.to_json(),
+            "keep_until": None if row.keep_until is None else encode_time(row.keep_until),
         }
-        if headers and record.status in DELIVERED and row.case_id is not None:
-            line |= _header_line(read_header((await self.statement(record.digest, row.case_id)).header(), self.book))
+        if headers and record.status in DELIVERED and row.case_id is not None and not row.gone:
+            with suppress(LocalError):  # erased since its row was read
+                line |= _header_line(
+                    read_header((await self.statement(record.digest, row.case_id)).header(), self.book)
+                )
         return line
 
     async def outbox(self, limit: int, *, headers: bool = True) -> list[JsonValue]:
         """Messages sent or waiting, newest first, by their headers; without these for who opens no message."""
         rows = [outgoing_from_row(raw) for raw in await self.ledger.store.read("outgoing_list", limit)]
+        copies = await copies_of(self.ledger.store, OUT, {row.record.id for row in rows})
+        lines = [self._outgoing_line(row, copies.get((row.record.peer, row.record.id))) for row in rows]
         if not headers:
-            return [self._outgoing_line(row) for row in rows]
-        return [{**self._outgoing_line(row), **await self._sent_header(row)} for row in rows]
+            return [*lines]
+        return [{**line, **await self._sent_header(row)} for line, row in zip(lines, rows, strict=True)]
 
     async def _sent_header(self, row: OutgoingRow) -> JsonObject:
         """What was sent, for whoever looks for it in a list; nothing where nothing of it is left to read."""
@@ -126,7 +144,7 @@ class Reader:
         await self._learn_case_key(row.case_id)
         return parse_statement(self.secrets.unwrap(row.case_id, row.draft, f"draft {row.record.id}"))
 
-    def _outgoing_line(self, row: OutgoingRow) -> JsonObject:
+    def _outgoing_line(self, row: OutgoingRow, copy: Copy | None) -> JsonObject:
         record = row.record
         queue = self.queues.queue(record.peer)
         trouble = queue.deferred.get(record.digest or "") or queue.trouble
@@ -134,7 +152,7 @@ class Reader:
         return {
             "id": record.id,
             "to": record.peer,
-            "status": record.status.value,
+            "status": shown_status(record.status, copy),
             "time": encode_time(record.updated),
             "created": encode_time(record.created),
             "attempt": record.attempt,
@@ -143,6 +161,7 @@ class Reader:
             "clause": record.clause,
             "receipt": row.answer,
             "log_index": record.log_index,
+            "copy": None if copy is None else copy.to_json(),
         }
 
     # -- one message
@@ -183,19 +202,34 @@ class Reader:
         for raw in await store.read("incoming_by_id", ident):
             row = incoming_from_row(raw)
             if row.record.status in DELIVERED and row.case_id is not None:
-                return await self._show_incoming(row, row.case_id, actor)
+                copies = await copies_of(store, IN, [ident])
+                return await self._show_incoming(row, row.case_id, actor, copies.get((row.record.peer, ident)))
         outgoing = [outgoing_from_row(raw) for raw in await store.read("outgoing_by_id", ident)]
         if not outgoing:
             raise LocalError("input.unknown_id")
-        shown = self._outgoing_line(outgoing[0])
-        shown["recipients"] = [self._outgoing_line(row) for row in outgoing]
+        copies = await copies_of(store, OUT, [ident])
+        lines = [self._outgoing_line(row, copies.get((row.record.peer, ident))) for row in outgoing]
+        shown: JsonObject = {**lines[0], "recipients": [*lines]}
         sealed = next((row for row in outgoing if row.record.digest is not None), outgoing[0])
         statement = await self._sent_statement(sealed)
         if statement is not None:
             shown |= self._content(statement)
         return {"direction": "out", **shown}
 
-    async def _show_incoming(self, row: IncomingRow, case_id: str, actor: str) -> JsonObject:
+    async def _show_incoming(self, row: IncomingRow, case_id: str, actor: str, copy: Copy | None) -> JsonObject:
+        line: JsonObject = {
+            "direction": "in",
+            "id": row.record.id,
+            "from": row.record.peer,
+            "received": encode_time(row.record.updated),
+            "clause": row.record.clause,
+            "log_index": row.record.log_index,
+            "receipt": row.answer,
+            "keep_until": None if row.keep_until is None else encode_time(row.keep_until),
+            "copy": None if copy is None else copy.to_json(),
+        }
+        if row.gone:  # nothing is left to read, so this is no reading
+            return {**line, "status": shown_status(row.record.status, copy)}
         statement = await self.statement(row.record.digest, case_id)
         shown = self._content(statement)
         peer, ident, attempt = row.record.peer, row.record.id, row.record.attempt
@@ -206,21 +240,11 @@ class Reader:
             state = State(tx.window(peer), incoming=current.record)
             context = Context(case_id=case_id, leaf={"commitment": statement.parts[0].digest})
             after = await step(tx, self.queues, state, Opened(actor, tx.now), context)
-            return (after.incoming or current.record).status.value
+            return shown_status((after.incoming or current.record).status, copy)
 
         # The log entry first: content is shown only once it is on disk that it was.
         status = await self.ledger.do(job)
-        return {
-            "direction": "in",
-            "id": ident,
-            "from": peer,
-            "status": status,
-            "received": encode_time(row.record.updated),
-            "clause": row.record.clause,
-            "log_index": row.record.log_index,
-            "receipt": row.answer,
-            **shown,
-        }
+        return {**line, "status": status, **shown}
 
     def _content(self, statement: Statement) -> JsonObject:
         header_value = statement.header()
@@ -245,6 +269,8 @@ class Reader:
         for raw in await store.read("incoming_by_id", ident):
             row = incoming_from_row(raw)
             if row.record.status in DELIVERED and row.case_id is not None:
+                if row.gone:
+                    raise LocalError("input.erased")
                 found = (row.record.peer, row.record.digest, row.case_id)
         for raw in await store.read("outgoing_by_id", ident) if found is None else ():
             sent = outgoing_from_row(raw)

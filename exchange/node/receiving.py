@@ -28,6 +28,7 @@ from exchange.node.clockwork import clock_fact
 from exchange.node.effects import Context, step
 from exchange.node.ledger import PendingAnswer
 from exchange.node.subjects import find_duty
+from exchange.node.withdrawals import note_received
 from exchange.ports import OpenItem
 
 if TYPE_CHECKING:
@@ -276,6 +277,7 @@ class Receiver:
             case_id=case_id,
             in_reply_to=message.header.in_reply_to,
             duty=message.duty,
+            retention=message.header.retention_days if message.duty is None else None,
             deferred=reply.deferred,
             clock=clock_fact(message.header, peer, agreement, message.decision.clause),
         )
@@ -290,7 +292,9 @@ class Receiver:
             has_blobs=bool(core.blobs),
             absent=absent,
         )
-        await step(tx, self.queues, self._state(tx, peer), event, context)
+        state = await step(tx, self.queues, self._state(tx, peer), event, context)
+        if state.incoming is not None and state.incoming.status is Status.ACCEPTED:
+            await note_received(tx, self.queues, peer, message)
         if message.duty is None:
             await tx.count(agreement.digest, message.decision.clause or "", peer, core.created.date().isoformat())
 

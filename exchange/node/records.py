@@ -46,6 +46,9 @@ class IncomingRow(NamedTuple):
     in_reply_to: MessageId | None = None
     duty: str | None = None
     about: MessageId | None = None
+    retention: int | None = None
+    keep_until: datetime | None = None
+    gone: bool = False
 
 
 def _time(moment: datetime | None) -> str | None:
@@ -102,14 +105,14 @@ def incoming_to_row(row: IncomingRow) -> Row:
     return (
         r.peer, r.id, r.attempt, r.seq, r.digest, r.status.value, _time(r.updated), r.code, r.clause, r.log_index,
         int(r.has_blobs), " ".join(r.waits_for), row.case_id, row.answer, row.agreement, row.commitment,
-        row.in_reply_to, row.duty, row.about,
+        row.in_reply_to, row.duty, row.about, row.retention, _time(row.keep_until), int(row.gone),
     )  # fmt: skip
 
 
 def incoming_from_row(row: Row) -> IncomingRow:
     """From incoming and its listings."""
     (peer, ident, attempt, seq, digest, status, updated, code, clause, log_index, has_blobs, waits_for, case_id,
-     answer, agreement, commitment, in_reply_to, duty, about) = row  # fmt: skip
+     answer, agreement, commitment, in_reply_to, duty, about, retention, keep_until, gone) = row  # fmt: skip
     record = Incoming(
         peer=NodeId(peer),
         id=MessageId(ident),
@@ -124,7 +127,10 @@ def incoming_from_row(row: Row) -> IncomingRow:
         has_blobs=bool(has_blobs),
         waits_for=tuple(MessageId(item) for item in waits_for.split()),
     )
-    return IncomingRow(record, case_id, answer, agreement, commitment, in_reply_to, duty, about)
+    kept = None if keep_until is None else wire.parse_time(keep_until)
+    return IncomingRow(
+        record, case_id, answer, agreement, commitment, in_reply_to, duty, about, retention, kept, bool(gone)
+    )
 
 
 def id_list(ids: Iterable[str]) -> str:

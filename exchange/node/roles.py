@@ -39,7 +39,7 @@ WRITERS: Final = frozenset({Role.OFFICER, Role.SUPERVISOR})
 # Nothing here shows or sends a message; lists leave out what they would have to open.
 OF_THE_OPERATOR: Final = frozenset({
     "status", "health", "wait", "inbox", "outbox", "due", "notice", "install", "cards", "card", "block", "agreements",
-    "agreement", "officers",
+    "agreement", "officers", "clock",
 })  # fmt: skip
 
 

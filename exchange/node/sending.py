@@ -49,6 +49,7 @@ from exchange.node.prekeys import SEND_MARGIN
 from exchange.node.reading import stored_envelope
 from exchange.node.roles import pseudonym
 from exchange.node.subjects import find_duty
+from exchange.node.withdrawals import note_sent
 from exchange.ports import SealItem
 
 if TYPE_CHECKING:
@@ -62,11 +63,12 @@ if TYPE_CHECKING:
     from exchange.core.gate import Header
     from exchange.core.keys import Prekey
     from exchange.core.schemas import SchemaBook
-    from exchange.core.wire import JsonObject, JsonValue, KeyId
+    from exchange.core.wire import JsonObject, JsonValue, KeyId, MessageId
     from exchange.node.ledger import Ledger, Transaction
     from exchange.node.queues import Queues
     from exchange.node.records import OutgoingRow
     from exchange.node.registry import Registry
+    from exchange.node.steadiness import Steadiness
     from exchange.ports import Clock
 
 
@@ -101,6 +103,7 @@ class Sender:
     ledger: Ledger
     queues: Queues
     clock: Clock
+    steadiness: Steadiness
 
     # -- from officers
 
@@ -182,6 +185,24 @@ class Sender:
         """
         await self._queue(tx, draft, plan, *encode_variant(draft, plan), Submission(actor, None, waits=False))
 
+    async def submit_within(self, tx: Transaction, draft_value: JsonValue, peer: NodeId) -> MessageId | None:
+        """Queue a duty message that the node itself sends, within a transaction; None where it may not leave now."""
+        draft = read_draft(
+            draft_value,
+            [],
+            [peer],
+            book=self.book,
+            registry=self.registry,
+            now=tx.now,
+            random=self.clock.random,
+        )
+        plan = await make_plan(tx, self.registry, self.book, draft, peer)
+        if not plan.decision.allowed:
+            return None
+        await self.queue(tx, draft, plan, "node")
+        await self._mark_replied(tx, draft)
+        return draft.id
+
     async def _queue(
         self, tx: Transaction, draft: Draft, plan: Plan, statement: Statement, encoded: bytes, by: Submission
     ) -> None:
@@ -205,6 +226,8 @@ class Sender:
         for blob in () if ATTACHMENTS in plan.withheld else draft.blobs:
             tx.changes.add("put_blob", blob.h, peer, draft.id, "out", blob.length, 0, None)
             tx.after.append(lambda: self.queues.has_files(peer))
+        if plan.duty is not None:
+            await note_sent(tx, peer, plan.duty, draft.id, draft.content, by.actor)
         if plan.agreement is not None and not by.waits:
             blobs = () if ATTACHMENTS in plan.withheld else draft.blobs
             await self._seal(tx, state, Sealing(draft.read, blobs, statement, encoded, plan.agreement, by.actor))
@@ -370,6 +393,7 @@ class Sender:
             asked = {row.record.digest: row.record.id for row in rows if row is not None and row.record.digest} | ids
             taken: set[tuple[Digest, Outcome]] = set()
             for answers, data in documents:
+                self.steadiness.hear(tx, answers.time)
                 # What says nothing of ours, or says it again, is not kept: a peer could fill the disk with it.
                 items: list[AnswerItem] = []
                 for item in answers.items:
@@ -382,6 +406,8 @@ class Sender:
                     ident = asked[item.digest]
                     row = tx.outgoing.get((peer, ident))
                     context = Context(answer=answers.digest, accepted=answers.time)
+                    if row is not None and row.record.code == "relay.cancelled":
+                        tx.after.append(self.queues.erasing.set)  # accepted all the same: it is recalled
                     if row is not None and item.code in RESEAL and row.record.digest == item.digest:
                         context.draft = await self._recover_draft(tx, row, item.code)
                     state = State(tx.window(peer), outgoing=None if row is None else row.record)

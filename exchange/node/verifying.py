@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Final, Protocol, TypeVar
 from exchange.core.answers import Answers, Outcome, verify_answers, verify_void
 from exchange.core.audit import Event, parse_leaf
 from exchange.core.delivery import DELIVERED, OPEN, Status, Window
-from exchange.core.envelope import SignedEnvelope, open_body, parse_envelope
+from exchange.core.envelope import SignedEnvelope, envelope_digest, open_body, parse_envelope
 from exchange.core.errors import ExchangeError, IntegrityError, PeerError
 from exchange.core.keys import Card, Use, read_card
 from exchange.core.statement import parse_statement
@@ -78,6 +78,7 @@ class Verifier:
         self._digest_of = digest_of
         self._secrets = secrets
         self._log = LogIndex()
+        self._erased: set[str] = set()
         self._cards: dict[str, list[Card]] = defaultdict(list)
         self._lists: set[str] = set()
         self._known_cases: set[str] = set()
@@ -170,7 +171,7 @@ class Verifier:
                 await self._check_receipt(peer, status, digest, answer, place)
 
     async def _check_receipt(self, peer: str, status: Status, digest: str, answer: str, place: str) -> None:
-        delivered = status in DELIVERED
+        delivered = status in {*DELIVERED, Status.RECALLED}
         expected = _RECEIPTS if delivered else frozenset({Event.REFUSED_BY_PEER, Event.RETURNED})
         if not self._log.has(digest, *expected):
             self.review.note("store.leaf_missing", place)
@@ -183,13 +184,15 @@ class Verifier:
             self.review.note("store.corrupt", f"{place}, answer")
 
     async def _read_incoming(self) -> None:
-        async for _, peer, ident, state, seq, digest, case_id, answer in read_pages(
+        async for _, peer, ident, state, seq, digest, case_id, answer, erased in read_pages(
             self._records, "review_incoming", 0
         ):
             self.review.counts["incoming"] += 1
             place, status = f"incoming {ident} from {peer}", Status(state)
             if case_id is not None:
                 self._check_case(case_id, place)
+            if erased:
+                self._check_erased(digest, status, place)
             self._log.mark(digest, ROW, Event.HELD)
             if status is Status.HELD:
                 if not self._log.has(digest, Event.HELD):
@@ -212,6 +215,14 @@ class Verifier:
                 self.review.note("store.corrupt", f"{place}, answer")
             elif not all(self._log.names(digest, item.log_index) for item in items):
                 self.review.note("store.leaf_missing", f"{place}, answer")
+
+    def _check_erased(self, digest: str, status: Status, place: str) -> None:
+        """What was erased has its entry; it has no body any more (``_check_remains``)."""
+        self._erased.add(digest)
+        if status in DELIVERED:
+            self._log.mark(digest, ROW, Event.ERASED)
+            if not self._log.has(digest, Event.ERASED):
+                self.review.note("store.leaf_missing", place)
 
     async def _answers(self, digest: str, signer: str, reader: str, place: str) -> Answers | None:
         """A stored answers document that ``signer`` signed for ``reader``; None, and a finding, where it is not one."""
@@ -246,10 +257,13 @@ class Verifier:
         async for digest, peer, document, body, wrapped in read_pages(self._records, "review_envelopes", ""):
             self.review.counts["envelopes"] += 1
             place = f"envelope {digest[:16]}"
-            kinds = (Event.SEALED, *_JUDGED, Event.EQUIVOCATION) if body else (Event.VOID_SENT,)
+            erased = digest in self._erased
+            kinds = (Event.SEALED, *_JUDGED, Event.EQUIVOCATION) if body or erased else (Event.VOID_SENT,)
             self._log.mark(digest, ENVELOPE, *kinds)
             try:
-                if body:
+                if erased:
+                    self._check_remains(digest, document, body, wrapped)
+                elif body:
                     envelope = self._check_envelope(digest, peer, document, body)
                     await self._check_message(envelope.core, digest, place)
                     if wrapped is not None:
@@ -275,6 +289,13 @@ class Verifier:
 
         self._by_any_card(core.sender, verify)
         return SignedEnvelope(core, read.core_digest, read.wrapped, read.body, read.received, read.digest)
+
+    @staticmethod
+    def _check_remains(digest: str, data: bytes, body: bytes, wrapped: bytes | None) -> None:
+        """Of what was erased the signed document is left, and nothing that it could open."""
+        document = parse_signed_document(data, DocumentType.ENVELOPE)
+        if envelope_digest(document) != digest or body or wrapped is not None:
+            raise IntegrityError("store.corrupt", "erased envelope")
 
     def _check_void(self, digest: str, peer: str, data: bytes) -> None:
         document = parse_signed_document(data, DocumentType.VOID)
@@ -324,8 +345,8 @@ class Verifier:
         return str(cases[0]) if cases else None
 
     def _check_case(self, case_id: str, place: str) -> None:
-        """A case's key goes only when it is erased, and that is an entry."""
-        if case_id not in self._stored_cases and Event.ERASED not in self._log.kinds:
+        """No command of this version erases a case's key; messages are erased one by one."""
+        if case_id not in self._stored_cases:
             self.review.note("store.row_missing", f"{place}, case")
 
     # -- evidence

@@ -93,6 +93,16 @@ async def test_an_absent_blob_is_missing(blobs: Blobs) -> None:
     assert not blobs.has("0" * 64)
 
 
+async def test_a_removed_blob_is_gone(reopen: Callable[[], Blobs]) -> None:
+    """What was removed cannot be seen any more, also by who opens the place anew; removing it again is no fault."""
+    blobs = reopen()
+    h, other = await save(blobs, b"evidence"), await save(blobs, b"other")
+    await blobs.remove(h)
+    await blobs.remove(h)
+    assert [reopen().has(name) for name in (h, other)] == [False, True]
+    assert await save(blobs, b"evidence") == h
+
+
 async def test_a_blob_is_visible_only_whole(blobs: Blobs) -> None:
     """While a blob is being saved it cannot be seen, and where its sender fails it never is."""
     data = sample(3 * MIB)

@@ -300,6 +300,52 @@ async def test_an_open_transaction_is_invisible(tmp_path: Path) -> None:
     await store.close()
 
 
+# -- erasing
+
+
+def files(folder: Path) -> list[bytes]:
+    return [path.read_bytes() for path in folder.iterdir()]
+
+
+SECRET: Final = b"sealed-content-key-" + bytes(range(200)) * 40  # longer than a page
+
+
+async def test_nothing_of_an_erased_row_is_left_in_the_files(tmp_path: Path) -> None:
+    """After an erasing commit and a scrub neither the database nor its log holds a piece of the old bytes."""
+    store = await SqliteStore.open(tmp_path / "node.db")
+    incoming: Row = ("p", "i", 1, 1, "d", "accepted", "t", None, None, None, 0, "", "c", None, None, None, None, None)
+    envelope = ("d", "p", b"document", SECRET, SECRET[:72])
+    await store.commit(changes(("put_incoming", (*incoming, None, None, None, 0)), ("put_envelope", envelope)))
+    assert any(SECRET[:40] in data for data in files(tmp_path))
+    await store.commit(changes(("drop_content", ("p", "i"))))
+    assert await store.scrub()
+    assert await store.read("envelope", "d") == [("p", b"document", b"", None)]
+    pieces = [SECRET[at : at + 32] for at in range(0, len(SECRET) - 32, 32)]
+    assert not any(piece in data for data in files(tmp_path) for piece in pieces)
+    await store.close()
+
+
+async def test_a_scrub_waits_for_readers_of_other_processes(tmp_path: Path) -> None:
+    """While somebody reads the old pages the log cannot be emptied; that is told at once, and the next time it is."""
+    store = await SqliteStore.open(tmp_path / "node.db")
+    await store.commit(several())
+    reader = sqlite3.connect(tmp_path / "node.db", isolation_level=None)
+    reader.execute("BEGIN")
+    reader.execute("SELECT count(*) FROM windows").fetchone()
+    await store.commit(changes(("put_block", ("la-fp1", "t1"))))
+    assert not await store.scrub()
+    reader.execute("COMMIT")
+    reader.close()
+    assert await store.scrub()
+    assert b"" in files(tmp_path)  # the log, cut to nothing
+    await store.close()
+
+
+async def test_a_store_in_memory_has_nothing_to_scrub(place: Place) -> None:
+    """A scrub of a store at rest succeeds."""
+    assert await (await place.open()).scrub()
+
+
 # -- statements and tables
 
 

@@ -25,6 +25,7 @@ from exchange.core.delivery import (
     Incoming,
     Opened,
     Outgoing,
+    Recalled,
     Received,
     Record,
     Replied,
@@ -254,6 +255,26 @@ SENDER_ROWS = [
     Row("take-back-twice", sending(REFUSED), Cancelled("relay.cancelled", NOW), None),
     Row("take-back-too-late", sending(outgoing(Status.ACCEPTED)), Cancelled("relay.cancelled", NOW), None),
     Row("take-back-nothing", sending(None), Cancelled("relay.cancelled", NOW), None),
+    *(
+        Row(
+            f"recalled-{status}",
+            sending(outgoing(status)),
+            Recalled(NOW),
+            sending(outgoing(Status.RECALLED, updated=NOW)),
+            (Tell(M[1], Status.RECALLED),),
+        )
+        for status in DELIVERED
+    ),
+    Row("recalled-twice", sending(outgoing(Status.RECALLED)), Recalled(NOW), None),
+    Row("recalled-before-acceptance", sending(SENT), Recalled(NOW), None),
+    Row("recalled-nothing", sending(None), Recalled(NOW), None),
+    # The copy that a late answer speaks of is erased.
+    *(
+        Row(
+            f"answered-{answer.outcome}-after-recall", sending(outgoing(Status.RECALLED)), answer, None, (Unsend(D[1]),)
+        )
+        for answer in (ACCEPT, COMPLETE, REFUSE)
+    ),
     Row("tick", sending(SENT), Tick(THEN + MAX_WAIT - timedelta(seconds=1)), None),
     Row("tick-delivered", sending(outgoing(Status.ACCEPTED)), Tick(THEN + MAX_WAIT), None),
     Row("tick-nothing", sending(None), Tick(THEN + MAX_WAIT), None),

@@ -92,6 +92,9 @@ class Gate:
     async def commit(self, changes: Changes) -> None:
         await self._inner.commit(changes)
 
+    async def scrub(self) -> bool:
+        return await self._inner.scrub()
+
     async def close(self) -> None:
         await self._inner.close()
 

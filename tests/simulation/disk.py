@@ -97,6 +97,9 @@ class SimClock:
     def now(self) -> datetime:
         return self._host.now()
 
+    def steady(self) -> float:
+        return self._host.steady()
+
     def random(self, length: int) -> bytes:
         return self._host.random(length)
 
@@ -145,6 +148,9 @@ class SimStore:
         await self._process.pause()
         return rows
 
+    async def scrub(self) -> bool:
+        return await self._inner.scrub()
+
     async def close(self) -> None:
         """The disk stays."""
 
@@ -189,6 +195,10 @@ class SimBlobs:
 
     def has(self, h: str) -> bool:
         return h in self._blobs
+
+    async def remove(self, h: str) -> None:
+        await self._process.pause()
+        self._blobs.pop(h, None)
 
     def has_room(self, size: int) -> bool:
         return size >= 0

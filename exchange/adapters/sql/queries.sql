@@ -31,12 +31,30 @@ ON CONFLICT (peer, id) DO UPDATE SET
     waits = excluded.waits;
 -- name: put_incoming
 INSERT INTO incoming (peer, id, attempt, seq, digest, status, updated, code, clause, log_index, has_blobs, waits_for,
-                      case_id, answer, agreement, commitment, in_reply_to, duty, about)
-VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+                      case_id, answer, agreement, commitment, in_reply_to, duty, about, retention, keep_until, gone)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
 ON CONFLICT (peer, id, attempt) DO UPDATE SET
     status = excluded.status, updated = excluded.updated, code = excluded.code, clause = excluded.clause,
     log_index = excluded.log_index, has_blobs = excluded.has_blobs, waits_for = excluded.waits_for,
-    case_id = excluded.case_id, answer = excluded.answer;
+    case_id = excluded.case_id, answer = excluded.answer, keep_until = excluded.keep_until;
+-- Of the message's every attempt; ``gone`` is never taken back.
+-- name: put_gone
+UPDATE incoming SET gone = 1 WHERE peer = ? AND id = ?;
+-- name: drop_content
+UPDATE envelopes SET body = X'', cek = NULL WHERE digest IN (SELECT digest FROM incoming WHERE peer = ? AND id = ?);
+-- name: drop_blobs_of
+DELETE FROM blobs WHERE peer = ? AND message = ? AND direction = ?;
+-- name: put_copy
+INSERT INTO copies (direction, peer, id, stage, decided, why, reason, cause, replaced_by, held_until, erased, root,
+                    receipt, kept)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+ON CONFLICT (direction, peer, id) DO UPDATE SET
+    stage = excluded.stage, decided = excluded.decided, why = excluded.why, reason = excluded.reason,
+    cause = excluded.cause, replaced_by = excluded.replaced_by, held_until = excluded.held_until,
+    erased = excluded.erased, root = excluded.root, receipt = excluded.receipt, kept = excluded.kept;
+-- name: put_hold
+INSERT INTO holds (peer, id, number, until, detail, placed, released) VALUES (?, ?, ?, ?, ?, ?, ?)
+ON CONFLICT (peer, id, number) DO UPDATE SET released = excluded.released;
 -- name: put_envelope
 INSERT INTO envelopes (digest, peer, document, body, cek) VALUES (?, ?, ?, ?, ?) ON CONFLICT (digest) DO NOTHING;
 -- name: put_outbox
@@ -126,25 +144,44 @@ ORDER BY rowid;
 SELECT peer, status, count(*) FROM outgoing GROUP BY peer, status;
 -- name: incoming
 SELECT peer, id, attempt, seq, digest, status, updated, code, clause, log_index, has_blobs, waits_for, case_id, answer,
-       agreement, commitment, in_reply_to, duty, about
+       agreement, commitment, in_reply_to, duty, about, retention, keep_until, gone
 FROM incoming WHERE peer = ? AND id IN (SELECT value FROM json_each(?)) ORDER BY attempt;
 -- What the peer said about one message, in the order in which it was accepted.
 -- name: incoming_about
 SELECT peer, id, attempt, seq, digest, status, updated, code, clause, log_index, has_blobs, waits_for, case_id, answer,
-       agreement, commitment, in_reply_to, duty, about
+       agreement, commitment, in_reply_to, duty, about, retention, keep_until, gone
 FROM incoming WHERE peer = ? AND about = ? ORDER BY log_index;
 -- name: incoming_by_id
 SELECT peer, id, attempt, seq, digest, status, updated, code, clause, log_index, has_blobs, waits_for, case_id, answer,
-       agreement, commitment, in_reply_to, duty, about
+       agreement, commitment, in_reply_to, duty, about, retention, keep_until, gone
 FROM incoming WHERE id = ? ORDER BY peer, attempt;
 -- name: incoming_held
 SELECT peer, id, attempt, seq, digest, status, updated, code, clause, log_index, has_blobs, waits_for, case_id, answer,
-       agreement, commitment, in_reply_to, duty, about
+       agreement, commitment, in_reply_to, duty, about, retention, keep_until, gone
 FROM incoming WHERE status = 'held' ORDER BY peer, seq;
 -- name: incoming_list
 SELECT peer, id, attempt, seq, digest, status, updated, code, clause, log_index, has_blobs, waits_for, case_id, answer,
-       agreement, commitment, in_reply_to, duty, about
+       agreement, commitment, in_reply_to, duty, about, retention, keep_until, gone
 FROM incoming WHERE status <> 'held' ORDER BY rowid DESC LIMIT ?;
+-- name: incoming_over
+SELECT DISTINCT peer, id FROM incoming WHERE gone = 0 AND keep_until IS NOT NULL AND keep_until <= ?
+AND NOT EXISTS (
+    SELECT 1 FROM copies c
+    WHERE c.direction = 'in' AND c.peer = incoming.peer AND c.id = incoming.id AND c.stage IN ('due', 'erased')
+) LIMIT ?;
+-- name: copy
+SELECT direction, peer, id, stage, decided, why, reason, cause, replaced_by, held_until, erased, root, receipt, kept
+FROM copies WHERE direction = ? AND peer = ? AND id = ?;
+-- name: copies_of
+SELECT direction, peer, id, stage, decided, why, reason, cause, replaced_by, held_until, erased, root, receipt, kept
+FROM copies WHERE direction = ? AND id IN (SELECT value FROM json_each(?));
+-- name: copies_open
+SELECT direction, peer, id, stage, decided, why, reason, cause, replaced_by, held_until, erased, root, receipt, kept
+FROM copies WHERE stage IN ('wanted', 'due') OR (stage = 'erased' AND receipt IS NULL) ORDER BY decided LIMIT ?;
+-- name: copies_count
+SELECT direction, stage, count(*), count(held_until) FROM copies GROUP BY direction, stage;
+-- name: holds_of
+SELECT number, until, detail, placed, released FROM holds WHERE peer = ? AND id = ? ORDER BY number;
 -- name: envelope
 SELECT peer, document, body, cek FROM envelopes WHERE digest = ?;
 -- name: outbox
@@ -161,6 +198,10 @@ SELECT peer, message, direction, len, whole, secret FROM blobs WHERE h = ?;
 -- name: blobs_to_send
 SELECT b.h, b.message, b.len FROM blobs b JOIN outgoing o ON o.peer = b.peer AND o.id = b.message
 WHERE b.peer = ? AND b.direction = 'out' AND b.whole = 0 AND o.status IN ('accepted', 'opened', 'answered')
+AND NOT EXISTS (
+    SELECT 1 FROM copies c
+    WHERE c.direction = 'out' AND c.peer = b.peer AND c.id = b.message AND c.stage = 'erased'
+)
 ORDER BY o.rowid LIMIT ?;
 -- Whatever became of their message: what was refused, or came back, may turn out to have been accepted.
 -- name: blobs_waiting
@@ -190,7 +231,7 @@ SELECT size, time, note FROM checkpoints ORDER BY size;
 SELECT digest, peer, document, body, cek FROM envelopes;
 -- name: all_incoming
 SELECT peer, id, attempt, seq, digest, status, updated, code, clause, log_index, has_blobs, waits_for, case_id, answer,
-       agreement, commitment, in_reply_to, duty, about
+       agreement, commitment, in_reply_to, duty, about, retention, keep_until, gone
 FROM incoming;
 -- name: all_outgoing
 SELECT peer, id, status, created, updated, attempt, seq, digest, expires, code, clause, log_index, case_id, agreement,

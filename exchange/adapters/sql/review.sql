@@ -3,7 +3,12 @@
 -- name: review_outgoing
 SELECT rowid, peer, id, status, seq, digest, case_id, answer FROM outgoing WHERE rowid > ? ORDER BY rowid LIMIT ?;
 -- name: review_incoming
-SELECT rowid, peer, id, status, seq, digest, case_id, answer FROM incoming WHERE rowid > ? ORDER BY rowid LIMIT ?;
+SELECT rowid, peer, id, status, seq, digest, case_id, answer,
+       gone = 1 AND EXISTS (
+           SELECT 1 FROM copies c
+           WHERE c.direction = 'in' AND c.peer = incoming.peer AND c.id = incoming.id AND c.stage = 'erased'
+       )
+FROM incoming WHERE rowid > ? ORDER BY rowid LIMIT ?;
 -- name: review_envelopes
 SELECT digest, peer, document, body, cek FROM envelopes WHERE digest > ? ORDER BY digest LIMIT ?;
 -- name: review_blobs

@@ -95,18 +95,55 @@ CREATE TABLE incoming (
     in_reply_to TEXT,                   -- our message that it answers, also where it was held
     duty TEXT,                          -- kind of a duty message (protocol 8.6), and the message it is about
     about TEXT,
+    retention INTEGER,                  -- days from acceptance after which it is erased; NULL of a duty
+    keep_until TEXT,                    -- the day it was accepted and those days; NULL until then
+    gone INTEGER NOT NULL,              -- 1 from the moment on in which erasing began: nothing shows it any more
     PRIMARY KEY (peer, id, attempt)
 ) STRICT;
 CREATE INDEX incoming_about ON incoming (peer, about) WHERE about IS NOT NULL;
+CREATE INDEX incoming_kept ON incoming (keep_until) WHERE gone = 0 AND keep_until IS NOT NULL;
 CREATE INDEX incoming_held ON incoming (peer) WHERE status = 'held';
+
+-- What is to be erased, was, or may not be: one row a message and peer, of our copy of a received message ('in') or of
+-- a recipient's copy of ours ('out'). The row comes first: what is written here survives a crash and is carried out.
+CREATE TABLE copies (
+    direction TEXT NOT NULL,            -- 'in', 'out'
+    peer TEXT NOT NULL,
+    id TEXT NOT NULL,
+    stage TEXT NOT NULL,                -- node.copies.Stage
+    decided TEXT NOT NULL,
+    why TEXT,                           -- a code of deletion_causes
+    reason TEXT,                        -- a code of recall_reasons
+    cause TEXT,                         -- the recall or correction that asks for it
+    replaced_by TEXT,                   -- the message that takes its place
+    held_until TEXT,                    -- last day of the legal hold that its originator was told of
+    erased TEXT,                        -- when
+    root TEXT,                          -- of the statement that was erased
+    receipt TEXT,                       -- the deletion receipt
+    kept BLOB,                          -- 'in': what the receipt needs, under the case key
+    PRIMARY KEY (direction, peer, id)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX copies_open ON copies (stage) WHERE stage IN ('wanted', 'due') OR (stage = 'erased' AND receipt IS NULL);
+
+-- Legal holds on received messages. Court, reference and the salt of their log entry lie under the master key.
+CREATE TABLE holds (
+    peer TEXT NOT NULL,
+    id TEXT NOT NULL,
+    number INTEGER NOT NULL,
+    until TEXT NOT NULL,                -- last day, UTC
+    detail BLOB NOT NULL,
+    placed TEXT NOT NULL,
+    released TEXT,
+    PRIMARY KEY (peer, id, number)
+) STRICT, WITHOUT ROWID;
 
 -- Sealed envelopes as sent and as received: the evidence, and the message at rest.
 CREATE TABLE envelopes (
     digest TEXT PRIMARY KEY,
     peer TEXT NOT NULL,
     document BLOB NOT NULL,             -- the signed document, exact bytes
-    body BLOB NOT NULL,                 -- the sealed statement, exact bytes
-    cek BLOB                            -- its content key under the case key; NULL where it was never opened
+    body BLOB NOT NULL,                 -- the sealed statement, exact bytes; empty once it is erased
+    cek BLOB                            -- its content key under the case key; NULL where never opened, or erased
 ) STRICT;
 
 -- What is still to be sent, for each peer in the order of lane and number.
