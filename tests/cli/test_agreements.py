@@ -10,7 +10,7 @@ import pytest
 
 from exchange.cli import provision
 from exchange.core.keys import read_card
-from exchange.core.wire import DocumentType, KeyId, Signature, UnverifiedDocument, encode_signed_document
+from exchange.core.wire import DocumentType, KeyId, Signature, UnverifiedDocument, encode_signed_document, encode_time
 from tests.cli import homes
 
 if TYPE_CHECKING:
@@ -193,7 +193,8 @@ def installed_with(pair: homes.Pair, folder: Path, call: homes.Caller, **changes
     """A copy of the pair where a second version of the agreement is in force."""
     copied = homes.copy_pair(pair, folder / "pair")
     document = provision.parse_draft(pair.agreement)
-    payload = payload_of(copied, version=2, supersedes=document.digest(), **changes)
+    begin = encode_time(provision.utc_now() - timedelta(hours=1))  # after the first version, and before now
+    payload = payload_of(copied, version=2, supersedes=document.digest(), valid_from=begin, **changes)
     path = folder / "second.json"
     path.write_bytes(signed(copied, payload))
     done = call("agreement", "install", path, "--home", copied.home("TH"))
