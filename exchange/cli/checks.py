@@ -242,35 +242,33 @@ def check_agreements(registry: Registry, moment: datetime) -> list[Check]:
 
 
 def check_officers(registry: Registry, moment: datetime) -> list[Check]:
-    """Whether there are people who can act and approve, and until when; nothing at a node without officers."""
+    """Whether there are people who can act and approve as many as the clauses ask for, and until when."""
     from exchange.core.officers import Role
 
-    if not registry.has_officers(registry.me):
-        return []
     listed = registry.officers_of(registry.me)
-    if listed is None:
-        return [_by_code("officers", "key.threshold", "the card's personnel did not sign the list: nobody can act")]
-    writers = [
-        item for item in listed.officers if item.roles & {Role.OFFICER, Role.SUPERVISOR} and item.is_valid(moment)
-    ]
-    if not writers:
-        return [_by_code("officers", "officers.not_listed", f"list {listed.serial}: nobody can act")]
-    found = [
-        _check_end(
-            f"officers, list {listed.serial}", "officers.not_listed", min(item.valid_until for item in writers), moment
-        )
-    ]
+    writing = frozenset({Role.OFFICER, Role.SUPERVISOR})
+    people = [] if listed is None else [item for item in listed.officers if item.is_valid(moment)]
+    writers = [item for item in people if item.roles & writing]
+    found: list[Check] = []
+    if writers and listed is not None:
+        ends = min(item.valid_until for item in writers)
+        found.append(_check_end(f"officers, list {listed.serial}", "officers.not_listed", ends, moment))
+    elif listed is not None:
+        found.append(_by_code("officers", "officers.not_listed", f"list {listed.serial}: nobody can act"))
+    elif registry.has_officers(registry.me):
+        detail = "the card's personnel did not sign the list: nobody can act"
+        found.append(_by_code("officers", "key.threshold", detail))
     supervisors = sum(Role.SUPERVISOR in item.roles for item in writers)
     for held in registry.agreements.values():
         serving = registry.serving(held.digest) or held
         for clause in serving.clauses if serving.is_in_force(moment) else ():
             asked = clause.approvals
-            # Who proposes is one more person.
-            if registry.me in clause.sender and (asked.count >= len(writers) or asked.supervisors > supervisors):
+            if not asked.count or registry.me not in clause.sender:
+                continue
+            if asked.count >= len(writers) or asked.supervisors > supervisors:  # who proposes is one more person
+                name = f"clause {clause.id} of {held.id}/{held.version}"
                 detail = f"asks for {asked.count} approvals, {asked.supervisors} by supervisors: too few are listed"
-                found.append(
-                    _by_code(f"clause {clause.id} of {held.id}/{held.version}", "officers.not_listed", detail, "warn")
-                )
+                found.append(_by_code(name, "officers.not_listed", detail, "warn"))
     return found
 
 

@@ -144,6 +144,8 @@ class Sender:
 
         async def job(tx: Transaction) -> JsonObject:
             plans = [await make_plan(tx, self.registry, self.book, draft, peer) for peer in peers]
+            if proposer is None and not dry_run and any(plan.asks.count for plan in plans):
+                raise PeerError("officers.required", self.registry.me)  # nobody could ever propose it
             allowed = [plan for plan in plans if plan.decision.allowed]
             kept = for_recipients(draft, tuple(plan.peer for plan in allowed))
             # Before anything is written: what is too long for a recipient to read is refused, also in a dry run.
@@ -362,7 +364,7 @@ class Sender:
                 await self._seal(tx, state, Sealing(header, blobs, again, encoded, agreement, actor, officers))
                 return
             refusal = max(refusal, decision, key=lambda item: item.reach)
-        if refusal.code == "envelope.approval" and listed is not None:
+        if refusal.code == "envelope.approval" and listed is not None and row.proposer is not None:
             tx.put_outgoing(tx.outgoing[record.peer, record.id]._replace(waits=True))  # others may still sign
             return
         event = Cancelled(refusal.code or "agreement.unknown", tx.now)

@@ -11,6 +11,7 @@ from exchange.core.keys import read_card
 from tests.cli import homes
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
 ROLES: Final = {
@@ -85,28 +86,32 @@ def appoint(staff: Staff) -> None:
     staff.done("officer", "install", folder / "officers.json")
 
 
-def agree(staff: Staff) -> None:
-    """An agreement for coordination: two officers must approve, one of them a supervisor."""
+def four_eyes(staff: Staff, senders: Sequence[str] = ("TH",)) -> Path:
+    """The file of an agreement for coordination: two officers must approve, one of them a supervisor."""
     pair = staff.pair
     signers = [provision.unlock_authority(pair.authority(country), homes.PASSPHRASE) for country in pair.ports]
     cards = [read_card(provision.parse_draft(data)) for data in pair.cards.values()]
-    nodes = [card.node for card in cards]
     clause = make_clause(
         "4-eyes",
         "Two officers, one of them a supervisor.",
         kinds=("*",),
-        sender=nodes,
-        to=nodes,
+        sender=[pair.node(country) for country in senders],
+        to=[card.node for card in cards],
         purposes=("coordination",),
     )
     requires = clause["requires"]
     assert isinstance(requires, dict)
     requires["approvals"] = {"count": 2, "supervisors": 1}
-    payload = {**homes.agreement_of(cards, [clause]), "id": "four-eyes"}
-    document = provision.encode_readable(payload)
+    document = provision.encode_readable({**homes.agreement_of(cards, [clause]), "id": "four-eyes"})
     for signer in signers:
         document = provision.sign_document(signer, document)
     path = pair.folder / "four-eyes.json"
     path.write_bytes(document)
-    for country in pair.ports:
-        assert staff.call("agreement", "install", path, "--home", pair.home(country)).code == 0
+    return path
+
+
+def agree(staff: Staff) -> None:
+    """Both nodes use that agreement; only the one with officers sends under it."""
+    path = four_eyes(staff)
+    for country in staff.pair.ports:
+        assert staff.call("agreement", "install", path, "--home", staff.pair.home(country)).code == 0

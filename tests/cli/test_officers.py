@@ -283,6 +283,15 @@ def test_doctor_misses_people(people: staff.Staff) -> None:
     assert "officers" not in {name.partition(",")[0] for name in _of_kh(people)}
 
 
+def test_doctor_tells_of_clauses_that_nobody_can_serve(pair: homes.Pair, call: homes.Caller) -> None:
+    """A node without officers that agreed to approvals sends nothing under that clause, and is told so."""
+    me = staff.Staff(call, pair)
+    me.done("agreement", "install", staff.four_eyes(me, ("TH", "KH")))
+    found = doctored(me)["clause 4-eyes of four-eyes/1"]
+    assert (found["state"], found["code"]) == ("warn", "officers.not_listed")
+    assert "officers, list 1" not in doctored(me)
+
+
 def test_doctor_tells_of_a_list_that_the_card_does_not_stand_behind(people: staff.Staff) -> None:
     """After a card with other personnel, nobody can act until these have signed."""
     folder, secret = people.pair.folder, ("--passphrase-file", people.pair.passphrase())

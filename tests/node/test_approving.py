@@ -294,6 +294,29 @@ def test_approvals_survive_a_restart() -> None:
     run_virtually(main)
 
 
+def test_what_nobody_proposed_does_not_wait() -> None:
+    """Without an officer who submits it there is no proposer: refused at once, and given back where it had left."""
+
+    async def main() -> None:
+        pair = Pair()
+        node, other = await approvers.start(pair)
+        with pytest.raises(PeerError, match=r"officers\.required"):
+            await node.sender.submit(draft("acknowledgement", 1), [pair.receiver.id], [])
+        pair.cut(cut=True)
+        made = await approvers.propose(node, pair.receiver.id)
+        for name, role in PEOPLE:
+            await approvers.approve(pair, made, name, role)
+        pair.sender.connection.execute("UPDATE outgoing SET proposer = NULL")
+        without = officers(approvers.SENDER, 2, approvers.LISTED[0], *approvers.LISTED[2:])
+        await node.install(without)
+        await other.receive_document(without)
+        pair.cut(cut=False)
+        await until(lambda: pair.status(made["id"]) == "refused", 3_600)
+        assert pair.row(made["id"]).record.code == "envelope.approval"
+
+    run_virtually(main)
+
+
 def test_what_came_back_waits_for_nobody() -> None:
     """A message that was taken back, or tried too long, cannot be approved any more."""
 
