@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from exchange.adapters.sqlite import load_queries
 from exchange.core.answers import claimed_sender, verify_answers
@@ -11,6 +11,7 @@ from exchange.core.audit import parse_leaf
 from exchange.core.delivery import DELIVERED
 from exchange.core.envelope import parse_envelope
 from exchange.core.keys import read_card
+from exchange.core.suspensions import read_suspension
 from exchange.core.wire import DocumentType, parse_signed_document
 from exchange.node.records import incoming_from_row, outgoing_from_row, window_from_row
 
@@ -21,9 +22,12 @@ if TYPE_CHECKING:
     from exchange.core.audit import Event, Leaf
     from exchange.core.delivery import Window
     from exchange.core.envelope import Core
+    from exchange.core.suspensions import Suspension
     from exchange.node.records import IncomingRow, OutgoingRow
     from tests.simulation.host import Host
     from tests.simulation.world import World
+
+NOTICES_SQL: Final = "SELECT digest, bytes FROM documents WHERE type = ?"
 
 
 @dataclass
@@ -37,6 +41,7 @@ class Books:
     leaves: list[Leaf]
     envelopes: dict[str, Core]  # by digest
     answers: list[tuple[str, AnswerItem]]  # by whom
+    notices: dict[str, Suspension]  # by digest
     idle_answers: int  # documents of others that answer nothing which this node sent
 
     @property
@@ -87,6 +92,10 @@ def read_books(host: Host) -> Books:
         leaves=[parse_leaf(leaf) for _, leaf in connection.execute(queries["leaves"], (0, 10**9))],
         envelopes=envelopes,
         answers=answers,
+        notices={
+            digest: read_suspension(parse_signed_document(data))
+            for digest, data in connection.execute(NOTICES_SQL, (DocumentType.SUSPENSION,))
+        },
         idle_answers=idle,
     )
 

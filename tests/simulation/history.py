@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, Final
 from exchange.core import wire
 from exchange.core.agreements import read_agreement
 from exchange.core.errors import LocalError, PeerError
+from exchange.core.suspensions import Action as NoticeAction
 from tests.simulation.disk import CommitFault, Trap
 from tests.simulation.host import DiedError, Host, Stage
 from tests.simulation.limits import narrow_limits
@@ -27,7 +28,7 @@ from tests.simulation.loop import run_virtually
 from tests.simulation.mischief import Mischief
 from tests.simulation.network import CALM, Network, SimPeers, Weather
 from tests.simulation.officers import Officers
-from tests.simulation.people import person
+from tests.simulation.people import agreement_id, person
 from tests.simulation.world import DELIVERED_SQL, FAR, Pact, World
 
 if TYPE_CHECKING:
@@ -42,6 +43,7 @@ if TYPE_CHECKING:
 SPEEDS: Final = (1.0, 1.0, 1.0, 60.0, 1000.0, 4000.0)
 # What a trap waits for; None is any commit.
 TRAPS: Final = (None, None, "held", "file sent", "drop_outbox", "put_outbox", "put_answer", "put_document", "put_block")
+SUSPENDING: Final = 0.4  # of all histories
 LIMIT: Final = 3_000.0  # seconds after the faults stop, in which everything must come to its end
 
 
@@ -57,6 +59,7 @@ class _History:
 
     def __init__(self, seed: int, rng: random.Random) -> None:
         self.rng = rng
+        self.dice = random.Random(f"suspensions {seed}")  # apart, so that the rest of a history is drawn as ever
         indexes = rng.sample(range(6), rng.choice((2, 3, 3, 4, 4, 5, 6)))
         speed = rng.choice(SPEEDS)
         self.length = rng.uniform(15, 40) if speed < 100 else rng.uniform(40, 300)
@@ -211,8 +214,29 @@ class _History:
         if self.mischief is not None:
             for moment in times(6, 20):
                 yield moment, self.mischief.act
+        if self.dice.random() < SUSPENDING:
+            yield from self._plan_suspensions()
         if rng.random() > 0.1:  # else a history in which only the order of things varies
             yield from self._plan_trouble(hosts, times)
+
+    def _plan_suspensions(self) -> Iterator[tuple[float, Action]]:
+        """A party stops an agreement; mostly its authority resumes it later, at whichever node hears of it first."""
+        dice, world = self.dice, self.world
+        for pact in world.pacts:
+            if dice.random() < 0.5:
+                index, moment = dice.choice(pact.indexes), dice.uniform(0, self.length)
+                action = NoticeAction.LEAVE if dice.random() < 0.15 else NoticeAction.SUSPEND
+                others = dice.random() < 0.7
+                yield moment, self._draw_stop(world.hosts[person(index).node], pact, action, others_continue=others)
+                for _ in range(dice.choice((0, 1, 1, 2))):
+                    where = world.hosts[person(dice.choice(pact.indexes)).node]
+                    yield dice.uniform(moment, self.length), self._draw_resumption(where, index, pact)
+
+    def _draw_stop(self, host: Host, pact: Pact, action: NoticeAction, *, others_continue: bool) -> Action:
+        return lambda: self.officers.stop(host, agreement_id(pact.indexes), action, others_continue=others_continue)
+
+    def _draw_resumption(self, host: Host, index: int, pact: Pact) -> Action:
+        return lambda: self.officers.resume(host, index, pact.indexes)
 
     def _plan_trouble(self, hosts: list[Host], times: Callable[..., list[float]]) -> Iterator[tuple[float, Action]]:
         rng, world = self.rng, self.world

@@ -20,6 +20,7 @@ from exchange.core.checkpoint import parse_checkpoint
 from exchange.core.delivery import DELIVERED, OPEN, Status
 from exchange.core.merkle import Frontier, hash_leaf
 from exchange.core.relay import TRANSIENT
+from exchange.core.suspensions import standing
 from tests.schemas.samples import book
 from tests.simulation.books import Books, Evidence, name_of, read_books
 from tests.simulation.drafts import CANARY_FORMS
@@ -28,6 +29,7 @@ from tests.simulation.people import QUOTA
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from exchange.core.suspensions import Suspension
     from tests.simulation.world import World
 
 # -- the sentences ---------------------------------------------------------------------------------
@@ -253,6 +255,44 @@ def agreements_rule(evidence: Evidence) -> Iterator[str]:
             yield f"{name_of(receiver, row)} was permitted by no clause"
 
 
+_USES: Final = {Event.SEALED: "sealed", Event.RECEIVED: "accepted"}
+_NOTICES: Final = frozenset({Event.AGREEMENT_SUSPENDED, Event.AGREEMENT_LEFT, Event.AGREEMENT_RESUMED})
+
+
+def suspensions_stop(evidence: Evidence) -> Iterator[str]:
+    """After the entry of a notice that stops an agreement, nothing is sealed or accepted under it until one resumes."""
+    for books in evidence.books.values():
+        newest: dict[str, dict[str, Suspension]] = {}
+        parties = {str(item.id): {party.node for party in item.parties} for item in evidence.world.agreements.values()}
+        for leaf in books.leaves:
+            ident = (leaf.agreement or "").partition("/")[0]
+            held = newest.setdefault(ident, {})
+            if leaf.event in _NOTICES:
+                notice = books.notices[leaf.subject or ""]
+                if notice.is_newer(held.get(notice.party)):
+                    held[notice.party] = notice
+            elif leaf.event in _USES and leaf.peer is not None:
+                counted = [notice for notice in held.values() if notice.party in parties[ident]]
+                if not standing(counted, books.id, leaf.peer).serves:
+                    yield f"{books.id}: entry {leaf.seq}, {_USES[leaf.event]} under {leaf.agreement} with {leaf.peer}"
+
+
+def notices_arrive(evidence: Evidence) -> Iterator[str]:
+    """In the end every party holds what another's node said last about their agreement, or something newer."""
+    for sender, receiver in evidence.pairs():
+        for notice in sender.notices.values():
+            shared = [item for item in evidence.world.agreements.values() if item.id == notice.agreement]
+            if notice.party != sender.id or not any(item.names(sender.id, receiver.id) for item in shared):
+                continue
+            theirs = [
+                item
+                for item in receiver.notices.values()
+                if (item.agreement, item.party) == (notice.agreement, notice.party)
+            ]
+            if not any(item.digest == notice.digest or item.is_newer(notice) for item in theirs):
+                yield f"{receiver.id} lacks notice {notice.serial} of {sender.id} about {notice.agreement}"
+
+
 def quotas_hold(evidence: Evidence) -> Iterator[str]:
     """No more messages are delivered under a clause with a quota than it allows one sender on one day."""
     counted: Counter[tuple[str, str, str, str, str]] = Counter()
@@ -378,6 +418,8 @@ SENTENCES: Final[tuple[Callable[[Evidence], Iterator[str]], ...]] = (
     logs_match,
     accepted_messages_can_be_read,
     agreements_rule,
+    suspensions_stop,
+    notices_arrive,
     quotas_hold,
     every_gap_is_closed,
     outboxes_are_empty,

@@ -11,8 +11,10 @@ import hashlib
 from typing import TYPE_CHECKING, Any
 
 from exchange.core.errors import LocalError
-from exchange.core.wire import NodeId
+from exchange.core.suspensions import Action as NoticeAction
+from exchange.core.wire import AgreementId, NodeId
 from tests.simulation.drafts import draft, evidence_file
+from tests.simulation.people import agreement_id, notice, person
 from tests.simulation.world import DELIVERED_SQL, Submission
 
 if TYPE_CHECKING:
@@ -70,6 +72,27 @@ class Officers:
                 await node.install(data, "operator")
 
             await host.ask(work)
+
+    async def stop(self, host: Host, ident: str, action: NoticeAction, *, others_continue: bool) -> None:
+        """An operator suspends or leaves an agreement."""
+
+        async def work(node: Node) -> None:
+            await node.notices.issue(
+                ident, action, {"en": "invented"}, others_continue=others_continue, actor="operator"
+            )
+
+        await host.ask(work)
+
+    async def resume(self, host: Host, index: int, indexes: tuple[int, ...]) -> None:
+        """An operator installs what the authority of a party signed, perhaps of another one than this node's."""
+
+        async def work(node: Node) -> None:
+            newest = node.registry.newest_notices(AgreementId(agreement_id(indexes))).get(person(index).node)
+            if newest is not None:
+                data = notice(index, indexes, newest.serial + 1, NoticeAction.RESUME, host.now())
+                await node.install(data, "operator")
+
+        await host.ask(work)
 
     async def _submit(
         self, host: Host, peers: Sequence[str], value: JsonObject, files: Sequence[JsonObject] = ()

@@ -183,6 +183,11 @@ def _clause(ident: str, kinds: list[str], parties: list[str], **changes: object)
     return clause | changes
 
 
+def agreement_id(indexes: tuple[int, ...]) -> str:
+    """How the agreement of these focal points is called."""
+    return "-".join(COUNTRIES[index].lower() for index in indexes)
+
+
 @lru_cache(maxsize=512)
 def agreement(indexes: tuple[int, ...], version: int, valid_from: int, valid_until: int) -> bytes:
     """The agreement of these focal points; ``valid_from`` and ``valid_until`` in seconds from EPOCH.
@@ -207,7 +212,7 @@ def agreement(indexes: tuple[int, ...], version: int, valid_from: int, valid_unt
     payload = wire.encode_json(
         {
             "network": NETWORK,
-            "id": "-".join(COUNTRIES[index].lower() for index in indexes),
+            "id": agreement_id(indexes),
             "version": version,
             "supersedes": before,
             "title": {"en": "Invented agreement"},
@@ -251,7 +256,7 @@ def agreement_of(indexes: tuple[int, ...], ident: str, clauses: str) -> bytes:
 
 def notice(index: int, indexes: tuple[int, ...], serial: int, action: Action, time: datetime) -> bytes:
     """A notice of a focal point about the agreement of these, signed by its authority."""
-    ident = AgreementId("-".join(COUNTRIES[item].lower() for item in indexes))
+    ident = AgreementId(agreement_id(indexes))
     made = Suspension(
         NETWORK,
         ident,

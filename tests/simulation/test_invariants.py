@@ -11,12 +11,13 @@ import pytest
 from exchange.core.answers import AnswerItem, Outcome, encode_answers
 from exchange.core.audit import Event, encode_leaf, parse_leaf
 from exchange.core.statement import make_part
-from exchange.core.wire import Digest, DocumentType, encode_signed_document
+from exchange.core.suspensions import Action
+from exchange.core.wire import Digest, DocumentType, encode_signed_document, parse_signed_document
 from tests.simulation import invariants
 from tests.simulation.drafts import CANARY
 from tests.simulation.history import run_seed
 from tests.simulation.invariants import SENTENCES, check
-from tests.simulation.people import EPOCH, NETWORK
+from tests.simulation.people import COUNTRIES, EPOCH, NETWORK, notice
 from tests.simulation.world import DELIVERED_SQL
 
 if TYPE_CHECKING:
@@ -128,6 +129,39 @@ def _no_agreement(world: World) -> None:
     world.agreements.clear()
 
 
+def _forged_notice(peer: str, ident: str) -> tuple[Digest, bytes]:
+    """A suspension by the peer about the agreement of the two, or of three, as it would be stored."""
+    indexes = tuple(COUNTRIES.index(country.upper()) for country in ident.split("-"))
+    data = notice(COUNTRIES.index(peer[:2].upper()), indexes, 99, Action.SUSPEND, EPOCH)
+    return parse_signed_document(data).digest(), data
+
+
+def _store_notice(host: Host, digest: Digest, data: bytes) -> None:
+    row = (digest, DocumentType.SUSPENSION, "x", 99, "current", "", data, "2026-11-23T00:00:00Z")
+    host.connection.execute("INSERT INTO documents VALUES (?, ?, ?, ?, ?, ?, ?, ?)", row)
+
+
+def _stopped_before(world: World) -> None:
+    """What a node accepted comes after an entry of a suspension."""
+    host, peer, _, digest = _taken(world)
+    leaves = [parse_leaf(data) for _, data in host.connection.execute("SELECT seq, leaf FROM leaves ORDER BY seq")]
+    taken = next(leaf for leaf in leaves if leaf.subject == digest and leaf.event is Event.RECEIVED)
+    subject, data = _forged_notice(peer, str(taken.agreement).partition("/")[0])
+    _store_notice(host, subject, data)
+    before = next(leaf for leaf in leaves if leaf.event is Event.NODE_START)
+    forged = replace(before, event=Event.AGREEMENT_SUSPENDED, subject=subject, agreement=taken.agreement)
+    host.connection.execute("UPDATE leaves SET leaf = ? WHERE seq = ?", (encode_leaf(forged), before.seq))
+
+
+def _notice_missing(world: World) -> None:
+    """A node has said something that its partner never heard."""
+    sender, receiver = next(iter(world.honest_pairs()))
+    shared = [item for item in world.agreements.values() if item.names(sender.id, receiver.id)]
+    if not shared:
+        raise LookupError
+    _store_notice(sender, *_forged_notice(sender.id, shared[0].id))
+
+
 def _over_quota(world: World) -> None:
     _change(world, "UPDATE incoming SET clause = 'names' WHERE clause IS NOT NULL")
 
@@ -180,6 +214,8 @@ BREACHES: Final[dict[str, Callable[[World], None]]] = {
     "logs_match": _other_commitment,
     "accepted_messages_can_be_read": _unreadable,
     "agreements_rule": _no_agreement,
+    "suspensions_stop": _stopped_before,
+    "notices_arrive": _notice_missing,
     "quotas_hold": _over_quota,
     "every_gap_is_closed": _gap,
     "outboxes_are_empty": _still_waiting,

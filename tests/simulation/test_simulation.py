@@ -106,7 +106,8 @@ def test_histories_meet_what_they_are_made_for() -> None:
         "held", "sealed again", "void_sent", "void_refused", "equivocation", "clock_step", "prekey_destroyed",
         "killed", "misbehaving", "speeds",
         "refused envelope.reference", "refused envelope.seq", "refused envelope.expired",
-        "refused agreement.not_in_force",
+        "refused agreement.not_in_force", "refused agreement.suspended",
+        "agreement_suspended", "agreement_left", "agreement_resumed",
     }  # fmt: skip
     assert {name for name in expected if not seen[name]} == set()
 

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from tests.simulation.network import Network
 
 FAR: Final = 400 * 86_400
+COUNTED: Final = ("held", "clock_step", "void_sent", "equivocation", "prekey_destroyed", "void_refused")
+STOPPING: Final = ("agreement_suspended", "agreement_left", "agreement_resumed")
 DELIVERED_SQL: Final = ", ".join(f"'{status.value}'" for status in DELIVERED)
 
 
@@ -107,7 +109,7 @@ class World:
                 "SELECT code, count(*) FROM incoming WHERE code IS NOT NULL GROUP BY code"
             ):
                 seen[f"refused {code}"] += count
-            for event in ("held", "clock_step", "void_sent", "equivocation", "prekey_destroyed", "void_refused"):
+            for event in (*COUNTED, *STOPPING):
                 query = "SELECT count(*) FROM leaves WHERE instr(leaf, ?)"
                 seen[event] += host.connection.execute(query, (f'"event":"{event}"'.encode(),)).fetchone()[0]
             query = "SELECT count(*) FROM outgoing WHERE attempt > 1"
@@ -125,5 +127,6 @@ def _waits(sender: Host, receiver: Host) -> bool:
         "SELECT 1 FROM outgoing WHERE peer = ? AND status IN ('queued', 'sent')",
         "SELECT 1 FROM incoming WHERE peer = ? AND status = 'held'",
         unsent_files,
+        "SELECT 1 FROM pushes WHERE peer = ?",
     )
     return any(sender.connection.execute(query, (receiver.id,)).fetchone() for query in queries)
