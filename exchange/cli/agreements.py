@@ -192,9 +192,19 @@ def list_agreements() -> int:
 
 def _state_of(item: JsonObject) -> str:
     """One word, and where it stands still with whom, by whom and since when."""
-    stopped = [stands for stands in cast("list[JsonObject]", item["standing"]) if stands["state"] != "serves"]
-    told = [f"with {stands['node']}: {stands['state']} by {stands['by']} since {stands['since']}" for stands in stopped]
-    return "; ".join([str(item["state"]).replace("_", " "), *told])
+    return "; ".join([str(item["state"]).replace("_", " "), *(told for told, _ in _stopped(item))])
+
+
+def _stopped(item: JsonObject) -> list[tuple[str, str]]:
+    """With whom an agreement stands still, by whom and since when; and why."""
+    return [
+        (
+            f"with {stands['node']}: {stands['state']} by {stands['by']} since {stands['since']}",
+            output.text_of(stands["reason"]),
+        )
+        for stands in cast("list[JsonObject]", item["standing"])
+        if stands["state"] != "serves"
+    ]
 
 
 @agreement.command("show")
@@ -210,6 +220,7 @@ def show(which: str, version: int | None) -> int:
 
     said = settings()
     quotas: list[JsonObject] = []
+    held: JsonObject = {"standing": []}
     if Path(which).is_file():
         data = documents.read_input(which, wire.MAX_DOCUMENT_BYTES)
     else:
@@ -222,10 +233,13 @@ def show(which: str, version: int | None) -> int:
     facts = documents.agreement_to_json(read, len(document.signatures))
     if said.as_json:
         text = wire.parse_json(document.payload, max_bytes=wire.MAX_DOCUMENT_BYTES)
-        output.emit_json(said, {"ok": True, **facts, "text": text, "quotas": [*quotas]})
+        output.emit_json(said, {"ok": True, **facts, "text": text, "quotas": [*quotas], "standing": held["standing"]})
         return 0
     output.banner(said)
     documents.show_agreement(read, facts)
+    for told, why in _stopped(held):
+        output.line()
+        output.paragraph(f"{told}: {why}")
     for item in quotas:
         output.line()
         output.paragraph(

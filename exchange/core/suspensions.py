@@ -17,7 +17,7 @@ permits are those of ``created`` (core.agreements), a standing is that of the co
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from enum import StrEnum
 from typing import TYPE_CHECKING, Final
@@ -156,11 +156,12 @@ class State(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Standing:
-    """How an agreement stands between two nodes, and by whose notice of which time it does not serve."""
+    """How an agreement stands between two nodes; by whose notice of which time, and why, it does not serve."""
 
     state: State
     by: NodeId | None = None
     since: datetime | None = None
+    reason: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def serves(self) -> bool:
@@ -185,4 +186,4 @@ def standing(newest: Iterable[Suspension], one: str, other: str) -> Standing:
         return SERVES
     named = min(stopping, key=lambda notice: (notice.action is not Action.LEAVE, notice.time, notice.party))
     state = State.LEFT if named.action is Action.LEAVE else State.SUSPENDED
-    return Standing(state, named.party, named.time)
+    return Standing(state, named.party, named.time, named.reason)

@@ -133,9 +133,11 @@ class Notices:
         return notice
 
     def _pace(self, notice: Suspension, tx: Transaction) -> None:
-        """Rule 4. What its authority signed is never put off, nor what changes something."""
+        """Rule 4. What its authority signed is never put off, nor what stops more than before."""
         held = self.registry.newest_notices(notice.agreement, tx.notices).get(notice.party)
-        if notice.by_authority or held is None or held.action is not notice.action:
+        if notice.by_authority or held is None:
+            return
+        if held.action is not notice.action or (held.others_continue and not notice.others_continue):
             return
         key = (notice.agreement, notice.party)
         last = self._repeated.get(key)

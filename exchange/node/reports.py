@@ -76,6 +76,7 @@ def agreement_to_json(agreement: Agreement, registry: Registry, now: datetime) -
                 "state": stands.state.value,
                 "by": stands.by,
                 "since": None if stands.since is None else encode_time(stands.since),
+                "reason": dict(stands.reason),
             }
             for peer, stands in standings.items()
         ],

@@ -51,8 +51,13 @@ def test_suspension_at_a_stopped_node(call: homes.Caller, pair: homes.Pair) -> N
     assert "suspended by th-fp1" in checked.err
     item = state_of(call, home)
     assert item["state"] == "suspended"
-    assert item["standing"][0] | {"since": ""} == {"node": "kh-fp1", "state": "suspended", "by": "th-fp1", "since": ""}
+    (stands,) = item["standing"]
+    assert (stands["node"], stands["state"], stands["by"]) == ("kh-fp1", "suspended", "th-fp1")
+    assert stands["reason"] == {"en": WHY[1]}
     assert "with kh-fp1: suspended by th-fp1" in " ".join(call("agreement", "list", "--home", home).out.split())
+    shown = " ".join(call("agreement", "show", "pair", "--home", home).out.split())
+    assert f"with kh-fp1: suspended by th-fp1 since {stands['since']}: {WHY[1]}" in shown
+    assert call("agreement", "show", "pair", "--home", home, "--json").json["standing"] == [stands]
     checks = call("doctor", "--no-peers", "--home", home, "--json").json["checks"]
     (owed,) = [item for item in checks if item["check"] == "notices to kh-fp1"]
     assert (owed["state"], owed["detail"]) == ("warn", "1 not acknowledged")
@@ -168,3 +173,31 @@ def test_suspension_between_running_nodes(pair: homes.Pair) -> None:
         assert again.json["recipients"][0]["status"] in {"accepted", "complete"}
     for country in ("TH", "KH"):
         assert homes.program("verify", "--home", pair.home(country)).code == 0
+
+
+@pytest.mark.slow
+def test_two_of_three_running_nodes_go_on(tmp_path: Path) -> None:
+    """One of three suspends: nothing passes to or from it, the others go on until its notice says that nobody does."""
+    three: homes.Pair = homes.run(homes.make_pair(tmp_path, ("TH", "KH", "LA")))
+    th, kh, la = (("--home", three.home(country)) for country in ("TH", "KH", "LA"))
+
+    def stands(home: tuple[str, Path]) -> Any:  # noqa: ANN401 - JSON
+        (item,) = homes.program("agreement", "list", *home, "--json").json["agreements"]
+        return {entry["node"]: entry["state"] for entry in item["standing"]}
+
+    def until(home: tuple[str, Path], expected: dict[str, str]) -> None:
+        end = time.monotonic() + homes.SECONDS
+        while stands(home) != expected:
+            assert time.monotonic() < end
+
+    with homes.running(three, "TH", "KH", "LA"):
+        assert homes.program("agreement", "suspend", "pair", *WHY, *th).code == 0
+        until(kh, {"th-fp1": "suspended", "la-fp1": "serves"})
+        until(la, {"th-fp1": "suspended", "kh-fp1": "serves"})
+        assert homes.program("send", homes.REFERRAL, "--to", "TH", *kh).refused("agreement.suspended")
+        sent = homes.program("send", homes.REFERRAL, "--to", "LA", "--wait", *kh, "--json")
+        assert sent.json["recipients"][0]["status"] in {"accepted", "complete"}
+        assert homes.program("agreement", "suspend", "pair", *WHY, "--nobody-continues", *th).code == 0
+        # What only repeats a notice waits ten minutes at a peer; this one changes who stops, and does not.
+        until(kh, {"th-fp1": "suspended", "la-fp1": "suspended"})
+        assert homes.program("send", homes.REFERRAL, "--to", "LA", *kh).refused("agreement.suspended")

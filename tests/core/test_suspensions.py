@@ -36,12 +36,11 @@ if TYPE_CHECKING:
 LA = NodeId("la-fp1")
 NODE = builders.testonly_node(KH)
 SECOND = timedelta(seconds=1)
+WHY = {"en": "Keys stolen"}
 
 
 def notice(action: Action = Action.SUSPEND, serial: int = 1, **changes: Any) -> Suspension:  # noqa: ANN401 - members
-    made = Suspension(
-        NETWORK, AgreementId("kh-th"), KH, serial, action, NOW, {"en": "Keys stolen"}, others_continue=True
-    )
+    made = Suspension(NETWORK, AgreementId("kh-th"), KH, serial, action, NOW, WHY, others_continue=True)
     made = replace(made, **changes)
     return replace(made, digest=changes.get("digest", wire.sha256_hex(encode_suspension(made))))
 
@@ -231,25 +230,25 @@ def test_agreement_serves_without_notices_and_after_resuming() -> None:
 @pytest.mark.parametrize(("action", "state"), [(Action.SUSPEND, State.SUSPENDED), (Action.LEAVE, State.LEFT)])
 @pytest.mark.parametrize("pair", [(KH, TH), (TH, KH)])
 def test_either_party_stops_it(action: Action, state: State, pair: tuple[NodeId, NodeId]) -> None:
-    """A notice of either node stops the agreement between them, and says by whom and since when."""
+    """A notice of either node stops the agreement between them, and says by whom, since when and why."""
     stopped = standing([notice(action)], *pair)
-    assert stopped == Standing(state, KH, NOW)
+    assert stopped == Standing(state, KH, NOW, WHY)
     assert not stopped.serves
 
 
 def test_others_go_on_unless_the_notice_says_otherwise() -> None:
     """A third party's suspension stops two others exactly where it says that they do not continue."""
     assert standing([notice(party=LA)], KH, TH).serves
-    assert standing([notice(party=LA, others_continue=False)], KH, TH) == Standing(State.SUSPENDED, LA, NOW)
+    assert standing([notice(party=LA, others_continue=False)], KH, TH) == Standing(State.SUSPENDED, LA, NOW, WHY)
     assert standing([notice(Action.LEAVE, party=LA, others_continue=False)], KH, TH).state is State.LEFT
 
 
 def test_first_reason_is_named() -> None:
     """Of several notices a leave is named first, then the earliest."""
     early, late = notice(time=NOW - DAY), notice(party=TH)
-    assert standing([late, early], KH, TH) == Standing(State.SUSPENDED, KH, NOW - DAY)
-    left = notice(Action.LEAVE, party=TH)
-    assert standing([early, left], KH, TH) == Standing(State.LEFT, TH, NOW)
+    assert standing([late, early], KH, TH) == Standing(State.SUSPENDED, KH, NOW - DAY, WHY)
+    left = notice(Action.LEAVE, party=TH, reason={"en": "Over"})
+    assert standing([early, left], KH, TH) == Standing(State.LEFT, TH, NOW, {"en": "Over"})
 
 
 def test_no_notice_beats_a_refusal_to_believe() -> None:

@@ -119,15 +119,16 @@ def test_peer_repeats_itself_once_in_a_while() -> None:
         pair = Pair()
         _, there = await pair.start()
         await stop(pair.sender)
+        await stop(pair.sender, others=False)  # stops more: taken at once
         await stop(pair.sender)
         await stop(pair.sender)
-        await until(lambda: len(events(pair.receiver)) == 3)
+        await until(lambda: len(events(pair.receiver)) == 4)
         await asyncio.sleep(60)
-        assert len(events(pair.receiver)) == 3
-        await there.receive_document(notice(0, INDEXES, 9, Action.SUSPEND, pair.sender.now()))
         assert len(events(pair.receiver)) == 4
+        await there.receive_document(notice(0, INDEXES, 9, Action.SUSPEND, pair.sender.now()))
+        assert len(events(pair.receiver)) == 5
         await asyncio.sleep(2 * REPEAT_PAUSE.total_seconds())
-        assert count(pair.sender, "pushes") == 0  # serial 3 is older than the authority's
+        assert count(pair.sender, "pushes") == 0  # serial 4 is older than the authority's
 
     run_virtually(main)
 
@@ -248,13 +249,19 @@ def test_desk_tells_how_agreements_stand() -> None:
         (before,) = await desk.call("agreements", {})
         assert (before["state"], before["standing"]) == (
             "serves",
-            [{"node": pair.receiver.id, "state": "serves", "by": None, "since": None}],
+            [{"node": pair.receiver.id, "state": "serves", "by": None, "since": None, "reason": {}}],
         )
         signed = await desk.call("notice", {**ask, "sign": True})
         (after,) = await desk.call("agreements", {})
         assert after["state"] == "suspended"
         assert after["standing"] == [
-            {"node": pair.receiver.id, "state": "suspended", "by": pair.sender.id, "since": signed["time"]}
+            {
+                "node": pair.receiver.id,
+                "state": "suspended",
+                "by": pair.sender.id,
+                "since": signed["time"],
+                "reason": WHY,
+            }
         ]
         with pytest.raises(LocalError) as caught:
             await desk.call("notice", {**ask, "agreement": "nothing", "sign": True})
