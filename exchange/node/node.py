@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from exchange.core import wire
 from exchange.core.agreement_lint import check_agreement
-from exchange.core.agreements import Agreement
+from exchange.core.agreements import Agreement, read_agreement
 from exchange.core.answers import claimed_sender, verify_request
 from exchange.core.audit import Event, agreement_ref, needs_clock_step
 from exchange.core.checkpoint import (
@@ -356,7 +356,9 @@ class Node:
             if read_card(document).node not in self.registry.cards:
                 raise PeerError("card.unknown", "document")
             await self.install(data)
-        elif document.payload_type in {DocumentType.AGREEMENT, DocumentType.SUSPENSION}:
+        elif document.payload_type == DocumentType.AGREEMENT:
+            await self._take_agreement(data)
+        elif document.payload_type == DocumentType.SUSPENSION:
             await self.install(data)
         elif document.payload_type == DocumentType.PREKEYS:
             node, now = NodeId(document.fields("prekeys").text("node", pattern=wire.NODE_ID)), self.outside.clock.now()
@@ -368,6 +370,17 @@ class Node:
             await self.install(data)
         else:
             raise PeerError("wire.wrong_type", "document.payloadType")
+
+    async def _take_agreement(self, data: bytes) -> None:
+        """A rival of an agreement held here, signed by all, is an alarm: somebody's authority signed two texts (G3)."""
+        try:
+            await self.install(data)
+        except PeerError as error:
+            if error.code == "agreement.conflict":
+                rival = read_agreement(parse_signed_document(data))
+                others = [party.node for party in rival.parties if party.node != self.me]
+                self.queues.notify("alarm", others[0], agreement_ref(rival.id, rival.version), None)
+            raise
 
     def _pace(self, item: PrekeyBundle | OfficerList, pause: timedelta) -> None:
         """Refuse what one node makes anew too often: each is an entry of the log for ever. Raises relay.busy."""

@@ -6,6 +6,8 @@ import asyncio
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
+import pytest
+
 from exchange.core.errors import PeerError
 from exchange.node import delivering, queues
 from tests.node.pair import INDEXES, Gate, Pair, node_of, until
@@ -15,8 +17,6 @@ from tests.simulation.network import Network
 from tests.simulation.people import agreement
 
 if TYPE_CHECKING:
-    import pytest
-
     from exchange.core.wire import NodeId
     from tests.simulation.network import Request
 
@@ -112,6 +112,24 @@ def test_two_nodes_that_defer_each_other_sleep() -> None:
         return sum(pair.network.asked.values()) - before
 
     assert 0 < run_virtually(main) < 50
+
+
+def test_rival_agreement_is_an_alarm() -> None:
+    """Another text under an id and version that is held, signed by all, is refused, and the operator is told."""
+
+    async def main() -> list[tuple[str, str, str]]:
+        pair = Pair()
+        node, _ = await pair.start()
+        told: list[tuple[str, str, str]] = []
+        node.queues.on_news = lambda kind, peer, message, _: told.append((kind, peer, message))
+        with pytest.raises(PeerError) as caught:
+            await node.receive_document(agreement(INDEXES, 1, -DAY, 99 * DAY))
+        assert caught.value.code == "agreement.conflict"
+        with pytest.raises(PeerError):
+            await node.receive_document(agreement(INDEXES, 3, DAY, 99 * DAY))  # no rival: it only comes too early
+        return [item for item in told if item[0] == "alarm"]
+
+    assert run_virtually(main) == [("alarm", "th-fp1", "kh-th/1")]
 
 
 def test_agreements_are_pushed_oldest_first() -> None:
