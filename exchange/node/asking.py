@@ -219,6 +219,7 @@ class Onward:
         if not dry_run:
             await self.sender.queue(tx, draft, plan, actor)
             await self.sender.queue(tx, told, notice, "node")
+            tx.changes.add("put_forward", peer, draft.id, found.row.record.peer, found.header.id)
             tx.record(
                 Event.FORWARDED,
                 actor=actor,

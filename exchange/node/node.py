@@ -41,6 +41,7 @@ from exchange.node.delivering import Delivery
 from exchange.node.endings import Endings
 from exchange.node.erasing import Eraser
 from exchange.node.evidence import EvidenceReceiver
+from exchange.node.following import Following
 from exchange.node.holds import Holds
 from exchange.node.ledger import Ledger
 from exchange.node.notices import Notices
@@ -113,6 +114,7 @@ class Node:
     steadiness: Steadiness
     holds: Holds
     eraser: Eraser
+    following: Following
     _tasks: list[asyncio.Task[None]] = field(default_factory=list)
     _nonces: dict[NodeId, dict[str, datetime]] = field(default_factory=dict)
     _pushed: dict[tuple[str, NodeId], datetime] = field(default_factory=dict)
@@ -141,6 +143,7 @@ class Node:
         await steadiness.load()
         sender = Sender(registry, outside.book, ledger, queues, outside.clock, steadiness)
         holds = Holds(ledger, queues, outside.secrets, outside.clock, sender, steadiness)
+        eraser = Eraser(ledger, queues, outside.blobs, outside.clock, sender, holds, steadiness)
         return cls(
             network=network,
             me=me,
@@ -170,7 +173,8 @@ class Node:
             endings=Endings(registry, ledger, queues),
             steadiness=steadiness,
             holds=holds,
-            eraser=Eraser(ledger, queues, outside.blobs, outside.clock, sender, holds, steadiness),
+            eraser=eraser,
+            following=Following(ledger, sender, eraser),
         )
 
     async def start(self) -> None:
@@ -268,6 +272,7 @@ class Node:
         await self.obligations.look(now)
         await self.endings.look(now)
         await self.eraser.look()
+        await self.following.look()
         for peer_id, nonces in self._nonces.items():
             fresh = {nonce: time for nonce, time in nonces.items() if now - time < 2 * REQUEST_WINDOW}
             self._nonces[peer_id] = fresh

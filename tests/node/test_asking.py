@@ -12,13 +12,11 @@ from exchange.core.audit import Event
 from exchange.core.errors import LocalError, PeerError
 from tests.node.pair import until
 from tests.node.stopping import stop
-from tests.node.trio import KH, LA, REASON, TH, VN, Trio, clauses
+from tests.node.trio import CONSENT, KH, LA, PLAIN, REASON, TH, VN, Trio, clauses
 from tests.simulation.drafts import draft, evidence_file
 from tests.simulation.loop import run_virtually
 from tests.simulation.people import person
 
-CONSENT: Final = clauses("with_consent")
-PLAIN: Final = clauses("never")
 UNDECIDED: Final = ("onward.not_permitted", "the originator has not decided: exchange onward request", "cases")
 REFUSED: Final = ("onward.not_permitted", "the originator refused", "cases")
 OVER: Final = ("onward.not_permitted", "the originator's consent is over", "cases")

@@ -216,6 +216,22 @@ def test_question_in_reply_answers_and_asks() -> None:
     assert run_virtually(main) == [(person(0).node, "by us"), (person(1).node, "to us")]
 
 
+def test_what_was_taken_back_is_not_waited_for() -> None:
+    """A recall ends the clock of the question at both ends."""
+
+    async def main() -> list[int]:
+        pair = Asked()
+        await pair.begin()
+        ident = await pair.ask()
+        content = {"kind": "recall", "reason": "error", "effect": "delete"}
+        written = {**draft("suspect", 1), "kind": "recall", "refers_to": [ident], "content": content}
+        await pair.say(pair.sender, pair.receiver, written)
+        clocks = await node_of(pair.sender).obligations.of("out", [ident], pair.sender.now())
+        return [len(await listed(pair.sender)), len(await listed(pair.receiver)), len(clocks)]
+
+    assert run_virtually(main) == [0, 0, 0]
+
+
 def test_clause_without_a_time_starts_no_clock() -> None:
     """Where the clause gives no time for an answer, or not for this urgency, none is due and nothing is stored."""
 

@@ -34,6 +34,10 @@ def clauses(use: str, *parties: str, **changes: object) -> str:
     return json.dumps({"cases": {"kinds": kinds, "onward": onward, "blobs": FILES, **changes}})
 
 
+CONSENT: Final = clauses("with_consent")
+PLAIN: Final = clauses("never")
+
+
 class Trio:
     """Thailand and Viet Nam, each with an agreement with Cambodia; Laos is known to Cambodia and agrees with nobody.
 

@@ -87,6 +87,8 @@ UPDATE clocks SET told = 'answered' WHERE (direction, peer, id) IN (
 );
 -- name: put_clock_told
 UPDATE clocks SET told = ? WHERE direction = ? AND peer = ? AND id = ? AND told <> 'answered';
+-- name: put_forward
+INSERT INTO forwards (peer, id, origin, about) VALUES (?, ?, ?, ?);
 -- name: put_prekey
 INSERT INTO prekeys (id, use_from, use_until, open_until, destroyed) VALUES (?, ?, ?, ?, ?)
 ON CONFLICT (id) DO UPDATE SET destroyed = excluded.destroyed;
@@ -180,6 +182,16 @@ SELECT direction, peer, id, stage, decided, why, reason, cause, replaced_by, hel
 FROM copies WHERE stage IN ('wanted', 'due') OR (stage = 'erased' AND receipt IS NULL) ORDER BY decided LIMIT ?;
 -- name: copies_count
 SELECT direction, stage, count(*), count(held_until) FROM copies GROUP BY direction, stage;
+-- What was passed on, and is not taken back although its original was.
+-- name: forwards_recalled
+SELECT f.peer, f.id, k.reason
+FROM forwards f JOIN copies k ON k.direction = 'in' AND k.peer = f.origin AND k.id = f.about
+JOIN outgoing o ON o.peer = f.peer AND o.id = f.id
+WHERE k.stage IN ('due', 'erased') AND k.why <> 'retention' AND o.status NOT IN ('refused', 'expired', 'recalled')
+AND NOT EXISTS (
+    SELECT 1 FROM copies t WHERE t.direction = 'out' AND t.peer = f.peer AND t.id = f.id AND t.stage <> 'kept'
+)
+ORDER BY k.decided LIMIT ?;
 -- name: holds_of
 SELECT number, until, detail, placed, released FROM holds WHERE peer = ? AND id = ? ORDER BY number;
 -- name: envelope
@@ -210,13 +222,21 @@ SELECT 1 FROM blobs WHERE peer = ? AND direction = 'out' AND whole = 0 LIMIT 1;
 SELECT clause, used FROM quotas WHERE agreement = ? AND sender = ? AND day = ?;
 -- name: clocks_open
 SELECT direction, peer, id, asked, agreement, clause, accepted, told, NULL FROM clocks
-WHERE asked IS NOT NULL AND told <> 'answered' AND accepted IS NOT NULL ORDER BY accepted, id LIMIT ?;
+WHERE asked IS NOT NULL AND told <> 'answered' AND accepted IS NOT NULL
+AND NOT EXISTS (
+    SELECT 1 FROM copies k
+    WHERE k.direction = clocks.direction AND k.peer = clocks.peer AND k.id = clocks.id AND k.stage <> 'kept'
+)
+ORDER BY accepted, id LIMIT ?;
 -- name: clocks_of
 SELECT c.direction, c.peer, c.id, c.asked, c.agreement, c.clause, c.accepted, c.told,
        (SELECT min(a.accepted) FROM clocks a
         WHERE a.peer = c.peer AND a.answers = c.id AND a.direction <> c.direction)
 FROM clocks c
-WHERE c.direction = ? AND c.asked IS NOT NULL AND c.accepted IS NOT NULL AND c.id IN (SELECT value FROM json_each(?));
+WHERE c.direction = ? AND c.asked IS NOT NULL AND c.accepted IS NOT NULL AND c.id IN (SELECT value FROM json_each(?))
+AND NOT EXISTS (
+    SELECT 1 FROM copies k WHERE k.direction = c.direction AND k.peer = c.peer AND k.id = c.id AND k.stage <> 'kept'
+);
 -- name: prekeys
 SELECT id, use_from, use_until, open_until, destroyed FROM prekeys;
 -- name: leaves

@@ -208,6 +208,15 @@ CREATE TABLE clocks (
 CREATE INDEX clocks_open ON clocks (accepted) WHERE asked IS NOT NULL AND told <> 'answered';
 CREATE INDEX clocks_answers ON clocks (peer, answers) WHERE answers IS NOT NULL;
 
+-- Received messages that were passed on (protocol 8.8): the message that went out, and the one it came from.
+CREATE TABLE forwards (
+    peer TEXT NOT NULL,
+    id TEXT NOT NULL,
+    origin TEXT NOT NULL,
+    about TEXT NOT NULL,
+    PRIMARY KEY (peer, id)
+) STRICT, WITHOUT ROWID;
+
 -- Our published prekeys. The secrets are files; a destroyed one stays listed, so that 'gone' is told from 'never ours'.
 CREATE TABLE prekeys (
     id TEXT PRIMARY KEY,
