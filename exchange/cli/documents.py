@@ -258,7 +258,9 @@ def show_agreement(agreement: Agreement, facts: JsonObject) -> None:
     for rule in agreement.prohibitions:
         output.line()
         output.paragraph(f"{rule.id} (prohibition): {output.text_of(dict(rule.text))}")
-        output.pairs([("    kinds", ", ".join(rule.kinds)), ("    purposes", ", ".join(rule.purposes))])
+        content = f"matches {rule.content.text}" if rule.content else ""
+        conditions = (("kinds", ", ".join(rule.kinds)), ("purposes", ", ".join(rule.purposes)), ("content", content))
+        output.pairs([(f"    {name}", value) for name, value in conditions])
 
 
 def notice_to_json(notice: Suspension, signatures: int) -> JsonObject:
@@ -310,7 +312,7 @@ def _conditions(clause: Clause) -> list[tuple[str, str]]:
         ("withheld", ", ".join(clause.withhold)),
         ("onward", " ".join((clause.onward.use, *clause.onward.parties))),
         ("quota", "" if clause.quota_per_day is None else f"{clause.quota_per_day} a day"),
-        ("content", "narrowed by a schema of this clause" if clause.content else ""),
+        ("content", f"must match {clause.content.text}" if clause.content else ""),
     ]
 
 

@@ -97,6 +97,29 @@ class Decision:
         return PeerError(self.code or "agreement.no_clause", self.reason, self.clause)
 
 
+# What both ends decide by the same function over the same values: whoever is refused for one of these by the other end
+# holds another copy of the rules than it, or runs another program.
+DISAGREEMENTS: Final = frozenset(
+    {
+        "agreement.no_clause",
+        "agreement.purpose",
+        "agreement.handling",
+        "agreement.tlp",
+        "agreement.urgency",
+        "agreement.onward",
+        "agreement.retention",
+        "agreement.blobs",
+        "agreement.consent",
+        "agreement.checks",
+        "agreement.dual_criminality",
+        "agreement.child_safeguards",
+        "agreement.withheld",
+        "agreement.content",
+        "agreement.quota",
+        "agreement.prohibited",
+        "envelope.approval",
+    }
+)
 _PROHIBITED: Final = 17  # beyond every condition of a clause: nothing that the officer changes there would help
 
 

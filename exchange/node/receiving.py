@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Final
 from exchange.core import wire
 from exchange.core.answers import AnswerItem, Outcome, Void, claimed_sender, verify_void
 from exchange.core.audit import Event, agreement_ref
+from exchange.core.decision import DISAGREEMENTS
 from exchange.core.delivery import DELIVERED, Received, State, Status, Voided
 from exchange.core.envelope import MAX_ENVELOPE_BYTES, SignedEnvelope, parse_envelope, verify_envelope
 from exchange.core.errors import PeerError
@@ -252,6 +253,8 @@ class Receiver:
         tx.changes.add("put_envelope", envelope.digest, core.sender, envelope.received, envelope.body, None)
         event = Received(core.id, core.attempt, core.seq, envelope.digest, tx.now, error.code, error.clause)
         await step(tx, self.queues, self._state(tx, core.sender), event, context)
+        if error.code in DISAGREEMENTS:  # its sender judged the same before, and found otherwise
+            tx.after.append(lambda: self.queues.notify("alarm", core.sender, core.id, None))
 
     async def _accept(
         self,

@@ -17,11 +17,12 @@ Length: an officer's draft, its sealing and its peer's answer are the stages of 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 from exchange.core.answers import Answers, Outcome
 from exchange.core.audit import Event, agreement_ref
-from exchange.core.decision import Decision, decide
+from exchange.core.decision import DISAGREEMENTS, Decision, decide
 from exchange.core.delivery import Answered, Cancelled, Replied, Sealed, Sent, State, Status, Submitted, Tick
 from exchange.core.duties import is_duty
 from exchange.core.envelope import MAX_LIFETIME, Core, open_body
@@ -415,6 +416,8 @@ class Sender:
                     state = State(tx.window(peer), outgoing=None if row is None else row.record)
                     event = Answered(item.digest, item.outcome, item.log_index, tx.now, item.code, item.clause)
                     await step(tx, self.queues, state, event, context)
+                    if item.code in DISAGREEMENTS:  # permitted here, by the same function
+                        tx.after.append(partial(self.queues.notify, "alarm", peer, ident, None))
                     if item.outcome is Outcome.COMPLETE:
                         await self._mark_blobs(tx, peer, ident)
 

@@ -154,7 +154,9 @@ def test_every_condition_is_shown(call: homes.Caller, pair: homes.Pair, tmp_path
     clauses[0] |= {"quota_per_day": 5, "content": {"required": ["links"]}}
     clauses[0]["requires"]["approvals"] = {"count": 2, "supervisors": 1}
     clauses[0]["respond_within"] = {"urgent_8h": 8}
-    payload["prohibitions"] = [{"id": "never-1", "text": {"en": "Never this."}, "when": {"purposes": ["prevention"]}}]
+    payload["prohibitions"] = [
+        {"id": "never-1", "text": {"en": "Never this."}, "when": {"content": {"required": ["acts"]}}}
+    ]
     path = tmp_path / "draft.json"
     path.write_text(json.dumps(payload))
     out = call("agreement", "show", path).out
@@ -162,7 +164,8 @@ def test_every_condition_is_shown(call: homes.Caller, pair: homes.Pair, tmp_path
     assert "5 a day" in out
     assert "2 officers, 1 of them supervisors" in out
     assert "urgent_8h (answer within 8 h)" in out
-    assert "narrowed by a schema" in out
+    assert 'must match {"required":["links"]}' in out
+    assert 'matches {"required":["acts"]}' in out
     assert "never-1 (prohibition): Never this." in out
     assert "safety" in out
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, cast
 
 import pytest
@@ -168,3 +169,32 @@ def test_nearest_of_several_agreements_is_named() -> None:
         return plan["agreement"].count("-"), plan["code"], plan["reason"]
 
     assert run_virtually(main) == (1, "agreement.blobs", "at most 4 files, 10000000 bytes")
+
+
+def test_ends_that_hold_different_rules_raise_an_alarm() -> None:
+    """What one end permits and the other refuses by a rule is refused with its clause, and both operators are told."""
+
+    async def main() -> tuple[str, str | None, str | None, set[str]]:
+        pair = Pair()
+        here, there = await pair.start()
+        told: set[str] = set()
+        for name, node in (("sender", here), ("receiver", there)):
+
+            def news(kind: str, _peer: NodeId, _message: str, _status: object, name: str = name) -> None:
+                if kind == "alarm":
+                    told.add(name)
+
+            node.queues.on_news = news
+        await pair.submit()
+        await until(lambda: pair.sender.connection.execute("SELECT count(*) FROM outbox").fetchone() == (0,))
+        assert told == set()
+        (agreed,) = here.registry.agreements.values()
+        loose = tuple(replace(clause, retention_days=36_500) for clause in agreed.clauses)
+        here.registry.keep(replace(agreed, clauses=loose), here.registry.bytes_of[agreed.digest])
+        long = draft("acknowledgement", 2) | {"retention_days": 3_001}
+        ident = str((await here.sender.submit(long, [pair.receiver.id], []))["id"])
+        await until(lambda: pair.status(ident) == "refused")
+        record = pair.row(ident).record
+        return pair.status(ident), record.code, record.clause, told
+
+    assert run_virtually(main) == ("refused", "agreement.retention", "talk", {"sender", "receiver"})
