@@ -156,6 +156,8 @@ def parse_signed(name: str, *kinds: str) -> tuple[bytes, UnverifiedDocument]:
 
 def card_to_json(card: Card, signatures: int) -> JsonObject:
     """A card that nobody has verified yet, or its draft."""
+    from exchange.node.reports import personnel_of
+
     return {
         "node": card.node,
         "country": card.country,
@@ -167,6 +169,7 @@ def card_to_json(card: Card, signatures: int) -> JsonObject:
         "fingerprint": card.authority.fingerprint,
         "threshold": card.authority.threshold,
         "authority_keys": len(card.authority.keys),
+        "personnel": personnel_of(card),
         "digest": card.digest,
         "endpoints": list(card.endpoints),
         "reach": card.reach,
@@ -202,6 +205,7 @@ def show_card(card: JsonObject) -> None:
             ("endpoints", output.text_of(card["endpoints"])),
             ("duty desk", output.text_of(card["duty_desk"])),
             ("authority", threshold),
+            ("personnel", output.text_of(card.get("personnel"))),
             ("signatures", output.text_of(card.get("signatures"))),
             ("blocked", "yes" if card.get("blocked") else ""),
         ]

@@ -239,7 +239,8 @@ class Approving:
             if state["missing"] == {"count": 0, "supervisors": 0, "proposer": False}:
                 for row, _ in approved:
                     tx.put_outgoing(row._replace(waits=False))
-                    await self._sender.seal_approved(tx, row.record.peer, ident)
+                header = read_header(statement.header(), self._book)
+                await self._sender.seal_approved(tx, [row.record.peer for row, _ in approved], header)
             return {"id": ident, **state}
 
         result: JsonObject = await self._ledger.do(job)

@@ -9,6 +9,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from exchange.core import wire
+from exchange.core.keys import Use
 from exchange.core.officers import Role
 from exchange.core.wire import JsonObject, JsonValue, encode_time, parse_signed_document
 from exchange.node.endings import ending_soon
@@ -40,6 +41,7 @@ def card_to_json(card: Card, registry: Registry) -> JsonObject:
         "fingerprint": card.authority.fingerprint,
         "threshold": card.authority.threshold,
         "authority_keys": len(card.authority.keys),
+        "personnel": personnel_of(card),
         "digest": card.digest,
         "endpoints": list(card.endpoints),
         "reach": card.reach,
@@ -47,6 +49,13 @@ def card_to_json(card: Card, registry: Registry) -> JsonObject:
         "own": card.node == registry.me,
         "blocked": card.node in registry.blocked,
     }
+
+
+def personnel_of(card: Card) -> str | None:
+    """How many of which personnel keys sign the list of officers; None where the node has none."""
+    if card.personnel_threshold is None:
+        return None
+    return f"{card.personnel_threshold} of {len(card.keys_for(Use.PERSONNEL))} keys"
 
 
 def agreement_to_json(agreement: Agreement, registry: Registry, now: datetime) -> JsonObject:

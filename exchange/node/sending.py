@@ -175,7 +175,8 @@ class Sender:
                 result |= {"waits": True, "root": variants[0][1].root}
             for plan, statement, encoded in variants:
                 await self._queue(tx, kept, plan, statement, encoded, Submission(actor, proposer, waits))
-            await self._mark_replied(tx, kept)
+            if not waits:
+                await self._mark_replied(tx, kept.read)
             return result
 
         result: JsonObject = await self.ledger.do(job)
@@ -203,7 +204,7 @@ class Sender:
         if not plan.decision.allowed:
             return None
         await self.queue(tx, draft, plan, "node")
-        await self._mark_replied(tx, draft)
+        await self._mark_replied(tx, draft.read)
         return draft.id
 
     async def _queue(
@@ -292,12 +293,12 @@ class Sender:
         )
         await step(tx, self.queues, state, Sealed(sealed.digest, core.expires, tx.now), context)
 
-    async def _mark_replied(self, tx: Transaction, draft: Draft) -> None:
+    async def _mark_replied(self, tx: Transaction, header: Header) -> None:
         """The incoming message that this one replies to is answered now."""
-        ident = draft.read.in_reply_to
+        ident = header.in_reply_to
         if ident is None:
             return
-        for peer in draft.read.recipients:
+        for peer in header.recipients:
             await tx.load_incoming(peer, [ident])
             for row in tx.incoming[peer, ident].values():
                 state = State(tx.window(peer), incoming=row.record)
@@ -325,9 +326,11 @@ class Sender:
         await self.ledger.do(job)
         return len(idents)
 
-    async def seal_approved(self, tx: Transaction, peer: NodeId, ident: str) -> None:
-        """Seal a message whose approvals are there now, or let it wait for a prekey."""
-        await self._seal_again(tx, tx.outgoing[peer, ident])
+    async def seal_approved(self, tx: Transaction, peers: Sequence[NodeId], header: Header) -> None:
+        """Seal a message whose approvals are there, or let it wait for prekeys; now it answers what it replies to."""
+        for peer in peers:
+            await self._seal_again(tx, tx.outgoing[peer, header.id])
+        await self._mark_replied(tx, header)
 
     async def _seal_again(self, tx: Transaction, row: OutgoingRow) -> None:
         record = row.record

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import re
 import stat
 import sys
 from typing import TYPE_CHECKING
@@ -72,6 +73,13 @@ def test_a_list_says_who_may_what(people: staff.Staff) -> None:
     assert "has no officers" in theirs.out
     document = (people.pair.folder / "officers.json").read_text()
     assert not any(name in document for name in staff.ROLES)
+
+
+def test_a_card_shows_who_appoints(people: staff.Staff) -> None:
+    """How many personnel keys must sign stands on the card, at the node and in the file; without any, nothing does."""
+    for which in ((), (people.pair.folder / "card.json",)):
+        assert re.search(r"^personnel +2 of 3 keys$", people.done("card", "show", *which).out, re.MULTILINE)
+    assert "personnel" not in people.done("card", "show", "KH").out
 
 
 def test_enough_of_the_personnel_must_sign(people: staff.Staff) -> None:

@@ -18,6 +18,7 @@ from exchange.core.approvals import (
     verify_approvals,
 )
 from exchange.core.envelope import MAX_CLOCK_SKEW
+from exchange.core.errors import PeerError
 from exchange.core.officers import Role, read_officers
 from exchange.core.wire import Digest, NetworkId
 from tests.core import builders
@@ -132,6 +133,24 @@ def test_two_signatures_are_no_approval() -> None:
     two = replace(document, signatures=document.signatures * 2)
     with refused("envelope.approval", "R16 key.bad_signature"):
         verify_approval(wire.encode_signed_document(two).decode(), LIST, ROOT, NOW)
+
+
+def test_a_changed_byte_says_nothing_else() -> None:
+    """Whatever byte of an approval is changed, it is refused or says what it said: the key's hint decides nothing."""
+    said = verify_approval(BY_OFFICER, LIST, ROOT, NOW)
+    codes: set[str] = set()
+    taken = 0
+    for at in range(len(BY_OFFICER)):
+        changed = BY_OFFICER[:at] + chr(ord(BY_OFFICER[at]) ^ 1) + BY_OFFICER[at + 1 :]
+        try:
+            found = verify_approval(changed, LIST, ROOT, NOW)
+        except PeerError as error:
+            codes.add(error.code)
+            continue
+        assert found == said
+        taken += 1
+    assert codes == {"envelope.approval"}
+    assert taken <= 64  # the digits of the hint
 
 
 def test_a_person_counts_once() -> None:

@@ -294,6 +294,28 @@ def test_approvals_survive_a_restart() -> None:
     run_virtually(main)
 
 
+def test_a_reply_answers_when_it_is_approved() -> None:
+    """What was asked is answered once the reply may leave, and not while it waits for somebody to agree."""
+
+    async def main() -> None:
+        pair = Pair()
+        node, other = await approvers.start(pair)
+        asked: Any = await other.sender.submit(draft("information-request", 1), [node.me], [])
+        received = pair.sender.connection
+        await until(lambda: received.execute("SELECT status FROM incoming").fetchone() == ("accepted",))
+        reply: Any = {**draft("acknowledgement", 1), "in_reply_to": asked["id"]}
+        who = approvers.actor(node, "sok")
+        key = builders.testonly_officer("sok").public.id
+        made: Any = await node.sender.submit(reply, [pair.receiver.id], [], actor=who.name, proposer=key)
+        assert received.execute("SELECT status FROM incoming").fetchone() == ("accepted",)
+        for name, role in PEOPLE:
+            await approvers.approve(pair, made, name, role)
+        assert received.execute("SELECT status FROM incoming").fetchone() == ("answered",)
+        await until(lambda: pair.status(made["id"]) == "accepted")
+
+    run_virtually(main)
+
+
 def test_what_nobody_proposed_does_not_wait() -> None:
     """Without an officer who submits it there is no proposer: refused at once, and given back where it had left."""
 

@@ -96,7 +96,8 @@ def test_the_operator_runs_the_node() -> None:
         pair = Pair()
         node, _ = await approvers.start(pair)
         roles = Roles(node.registry, node.outside.clock)
-        assert roles.admit("install", {}, None) == Actor(OPERATOR, None, reads=False)
+        for operation in ("install", "clock", "block", "notice"):
+            assert roles.admit(operation, {}, None) == Actor(OPERATOR, None, reads=False)
         admitted = roles.admit("inbox", {}, act(pair, "inbox", {}, "admin"))
         assert (admitted.name, admitted.reads) == (pseudonym(builders.testonly_officer("admin").public.id), False)
 
