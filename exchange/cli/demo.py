@@ -41,6 +41,8 @@ KIND_NAMES: Final = {
     "case-referral": "case referral",
     "information-request": "question",
     "information-response": "answer",
+    "onward-decision": "onward decision",
+    "onward-request": "onward request",
     "suspect": "suspect notice",
     "victim": "victim notice",
 }

@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Final
 
 from exchange.cli import demo_story as story
 from exchange.cli.demo_people import COUNTRIES
+from exchange.cli.demo_scenes import Message
+from exchange.core.errors import PeerError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -37,6 +39,7 @@ class Route:
         await self._bring_home("LA", "VN")
         await self._ask("TH", "MM")
         await self._suspect("CN", "VN")
+        await self._pass_on("TH", "VN", "LA")
         await self._refuse(countries)
         await self._suspend("VN", "CN")
 
@@ -103,6 +106,61 @@ class Route:
             draft = story.acknowledgement(to, case, story.case_of(to, 33), message.id)
             answered = await tell.send(to, sender, draft)
             tell.say(f"{tell.name(to)} acknowledges.", tell.permitted(answered))
+
+    async def _pass_on(self, originator: str, holder: str, third: str) -> None:
+        """The third-party rule: asked and refused, asked and granted, and only then passed on."""
+        if not (self._have_own(originator, holder) and self._are_bound(holder, third)):
+            return
+        tell, holding = self.told, self.told.nodes[holder]
+        draft = {**story.suspect_notice(originator, story.case_of(originator, 14)), "onward": "with_consent"}
+        message = await tell.send(originator, holder, draft)
+        tell.say(
+            f"{tell.name(originator)} tells {tell.name(holder)} of a suspect; it may go further with its consent only.",
+            tell.permitted(message),
+        )
+        if message is None:
+            return
+        await holding.call("show", {"id": message.id})
+        refused = await self._decide(message, third, "prosecution", {"grant": False})
+        code = await self._forward(holder, message.id, third)
+        tell.outcome.hold(code == "onward.not_permitted", f"passing on without consent ended as {code}")
+        tell.say(
+            f"{tell.name(holder)} asks to pass it on to {tell.name(third)} for a prosecution.",
+            f"{tell.name(originator)} refuses; the node of {tell.name(holder)} does not forward it: {code}.",
+            tell.permitted(refused),
+        )
+        granted = await self._decide(message, third, "investigation", {"grant": True})
+        passed = await self._forward(holder, message.id, third)
+        tell.outcome.hold(isinstance(passed, Message), f"passing on with consent ended as {passed}")
+        if not isinstance(passed, Message):
+            return
+        shown = await tell.nodes[third].call("show", {"id": passed.id})
+        origin = shown["header"]["origin"]["node"]
+        tell.outcome.hold(origin == tell.nodes[originator].id, "what was passed on does not name its originator")
+        tell.say(
+            f"{tell.name(holder)} asks again, to investigate; {tell.name(originator)} grants it, for thirty days.",
+            f"{tell.name(third)} has the original's parts, marked as from {origin}; {tell.name(originator)} is told.",
+            tell.permitted(granted),
+            tell.permitted(passed),
+        )
+
+    async def _decide(self, message: Message, third: str, purpose: str, decision: JsonObject) -> Message:
+        """Ask the originator of a message whether it may go to a third country, and send the originator's decision."""
+        tell, originator, holder = self.told, message.sender, message.to
+        reason = "Invented: the office moved there."
+        ask: JsonObject = {"id": message.id, "to": [third], "purpose": purpose, "reason": reason, "language": "en"}
+        asked = await tell.nodes[holder].call("onward_request", ask)
+        request = await tell.delivered("onward-request", holder, originator, asked)
+        decided = await tell.nodes[originator].call("onward_decide", {"id": request.id, **decision})
+        return await tell.delivered("onward-decision", originator, holder, decided)
+
+    async def _forward(self, holder: str, ident: str, third: str) -> Message | str:
+        """Pass a message on; the code where the node refuses to."""
+        try:
+            result = await self.told.nodes[holder].call("forward", {"id": ident, "to": third})
+        except PeerError as error:
+            return error.code
+        return await self.told.delivered("suspect", holder, third, result)
 
     async def _refuse(self, countries: Sequence[str]) -> None:
         """What an agreement does not permit, and what no agreement covers, does not leave the node."""

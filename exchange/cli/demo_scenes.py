@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Final, Protocol
+from typing import TYPE_CHECKING, Final, Protocol, cast
 
 from exchange.cli import demo_story as story
 from exchange.cli.demo_people import COUNTRIES, EVIDENCE_NAME
@@ -146,7 +146,7 @@ class Story:
 
     async def send(self, sender: str, to: str, draft: JsonObject, files: Sequence[JsonObject] = ()) -> Message | None:
         """Send and wait for the recipient's answer; None where the node refused to let it out."""
-        args: JsonObject = {"draft": draft, "to": [to], "wait": "accepted", "seconds": ANSWER_SECONDS}
+        args: JsonObject = {"draft": draft, "to": [to]}
         if files:
             args["attachments"] = list(files)
         kind = str(draft["kind"])
@@ -160,9 +160,15 @@ class Story:
             why = recipient["reason"]
             self.outcome.refusals.append(Refusal(kind, sender, to, recipient["code"], recipient["clause"], why))
             return None
-        message = Message(result["id"], kind, sender, to, recipient["agreement"], recipient["clause"])
+        return await self.delivered(kind, sender, to, result)
+
+    async def delivered(self, kind: str, sender: str, to: str, result: JsonObject) -> Message:
+        """A message that left: wait for its recipient's answer, and verify the receipt."""
+        (recipient,) = cast("list[dict[str, str]]", result["recipients"])
+        message = Message(str(result["id"]), kind, sender, to, recipient["agreement"], recipient["clause"])
         self.outcome.messages.append(message)
-        message.status = recipient["status"]
+        statuses = await self.nodes[sender].call("wait", {"id": message.id, "seconds": ANSWER_SECONDS})
+        message.status = str(next(iter(statuses.values())))
         message.receipt = look_up(self.nodes[sender], self.nodes[to], message.id).receipt
         self.outcome.hold(message.receipt, f"the receipt for the {kind} from {sender} to {to} does not verify")
         return message
