@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Final
 
 from exchange.cli import demo_story as story
 from exchange.cli.demo_people import COUNTRIES
-from exchange.cli.demo_scenes import Message
+from exchange.cli.demo_scenes import Message, left
 from exchange.core.errors import PeerError
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from exchange.cli.demo_scenes import Story
     from exchange.core.wire import JsonObject
 
-HEARING_TRIES: Final = 400  # times a twentieth of a second
+TRIES: Final = 400  # times a twentieth of a second
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +81,26 @@ class Route:
             f"{tell.name(sender)} tells {tell.name(to)} of a victim who wishes to go home.",
             *([] if own else ["These two have no agreement of their own: the one of three countries covers them."]),
             tell.permitted(message),
+        )
+        if message is not None:
+            await self._recall(message)
+
+    async def _recall(self, message: Message) -> None:
+        """The victim withdraws the consent: the copy at the other side is erased, with a signed receipt."""
+        tell, sender, to = self.told, message.sender, message.to
+        await tell.nodes[to].call("show", {"id": message.id})
+        result = await tell.nodes[sender].call("recall", {"id": message.id, "reason": "consent_withdrawn"})
+        ident = result["recipients"][0]["recall"]
+        asked = await tell.delivered(Message(ident, "recall", sender, to, message.agreement, message.clause))
+        receipted = await self._comes(sender, "outbox", {"limit": 100}, id=message.id, status="recalled")
+        shown = await tell.nodes[to].call("show", {"id": message.id})
+        gone = shown["status"] == "recalled" and "content" not in shown
+        tell.outcome.hold(receipted, f"no receipt of deletion came from {to}")
+        tell.outcome.hold(gone, f"what was recalled can still be read at {to}")
+        tell.say(
+            f"The victim withdraws the consent; {tell.name(sender)} recalls the notice.",
+            f"The node of {tell.name(to)} erases its copy, shows it as recalled and sends a signed receipt.",
+            tell.permitted(asked),
         )
 
     async def _ask(self, sender: str, to: str) -> None:
@@ -150,9 +170,9 @@ class Route:
         reason = "Invented: the office moved there."
         ask: JsonObject = {"id": message.id, "to": [third], "purpose": purpose, "reason": reason, "language": "en"}
         asked = await tell.nodes[holder].call("onward_request", ask)
-        request = await tell.delivered("onward-request", holder, originator, asked)
+        request = await tell.delivered(left("onward-request", holder, originator, asked))
         decided = await tell.nodes[originator].call("onward_decide", {"id": request.id, **decision})
-        return await tell.delivered("onward-decision", originator, holder, decided)
+        return await tell.delivered(left("onward-decision", originator, holder, decided))
 
     async def _forward(self, holder: str, ident: str, third: str) -> Message | str:
         """Pass a message on; the code where the node refuses to."""
@@ -160,7 +180,7 @@ class Route:
             result = await self.told.nodes[holder].call("forward", {"id": ident, "to": third})
         except PeerError as error:
             return error.code
-        return await self.told.delivered("suspect", holder, third, result)
+        return await self.told.delivered(left("suspect", holder, third, result))
 
     async def _refuse(self, countries: Sequence[str]) -> None:
         """What an agreement does not permit, and what no agreement covers, does not leave the node."""
@@ -193,7 +213,8 @@ class Route:
             f"{tell.name(one)} suspends {ident}, alone and at once; its node signs and sends the notice.",
             f"Reason: {reason['en']}",
         )
-        tell.outcome.hold(await self._hears(other, ident), f"{other} did not hear that {ident} is suspended")
+        heard = await self._comes(other, "agreements", {}, id=ident, state="suspended")
+        tell.outcome.hold(heard, f"{other} did not hear that {ident} is suspended")
         await tell.refused(
             other,
             one,
@@ -202,11 +223,11 @@ class Route:
             f"{tell.name(other)} wants to send another suspect under it.",
         )
 
-    async def _hears(self, country: str, ident: str) -> bool:
-        """Whether a node comes to know of a suspension."""
-        for _ in range(HEARING_TRIES):
-            held = await self.told.nodes[country].call("agreements", {})
-            if any(item["id"] == ident and item["state"] == "suspended" for item in held):
+    async def _comes(self, country: str, op: str, args: JsonObject, **wanted: str) -> bool:
+        """Whether a node comes to list something like this."""
+        for _ in range(TRIES):
+            listed = await self.told.nodes[country].call(op, args)
+            if any(all(item[name] == value for name, value in wanted.items()) for item in listed):
                 return True
             await asyncio.sleep(0.05)  # it comes from another process, which tells nobody here
         return False

@@ -59,6 +59,12 @@ class Message:
         }
 
 
+def left(kind: str, sender: str, to: str, result: JsonObject) -> Message:
+    """The message of a result that a node gave when it let one out."""
+    (recipient,) = cast("list[dict[str, str]]", result["recipients"])
+    return Message(str(result["id"]), kind, sender, to, recipient["agreement"], recipient["clause"])
+
+
 @dataclass(frozen=True, slots=True)
 class Refusal:
     """A message that did not leave its node."""
@@ -160,17 +166,16 @@ class Story:
             why = recipient["reason"]
             self.outcome.refusals.append(Refusal(kind, sender, to, recipient["code"], recipient["clause"], why))
             return None
-        return await self.delivered(kind, sender, to, result)
+        return await self.delivered(left(kind, sender, to, result))
 
-    async def delivered(self, kind: str, sender: str, to: str, result: JsonObject) -> Message:
+    async def delivered(self, message: Message) -> Message:
         """A message that left: wait for its recipient's answer, and verify the receipt."""
-        (recipient,) = cast("list[dict[str, str]]", result["recipients"])
-        message = Message(str(result["id"]), kind, sender, to, recipient["agreement"], recipient["clause"])
         self.outcome.messages.append(message)
-        statuses = await self.nodes[sender].call("wait", {"id": message.id, "seconds": ANSWER_SECONDS})
+        statuses = await self.nodes[message.sender].call("wait", {"id": message.id, "seconds": ANSWER_SECONDS})
         message.status = str(next(iter(statuses.values())))
-        message.receipt = look_up(self.nodes[sender], self.nodes[to], message.id).receipt
-        self.outcome.hold(message.receipt, f"the receipt for the {kind} from {sender} to {to} does not verify")
+        message.receipt = look_up(self.nodes[message.sender], self.nodes[message.to], message.id).receipt
+        what = f"the {message.kind} from {message.sender} to {message.to}"
+        self.outcome.hold(message.receipt, f"the receipt for {what} does not verify")
         return message
 
     def permitted(self, message: Message | None) -> str:

@@ -88,6 +88,8 @@ def test_story_is_played(kept: tuple[Path, dict[str, Any], bytes]) -> None:
     assert ("case-referral", "TH", "KH", "answered") in moved
     assert ("information-request", "KH", "TH", "answered") in moved
     assert ("information-response", "TH", "KH", "accepted") in moved
+    assert ("recall", "LA", "VN") in [message[:3] for message in moved]
+    assert [message[:3] for message in moved].count(("onward-decision", "TH", "VN")) == 2
     assert len({m["id"] for m in told["messages"]}) == len(told["messages"])
     for country, node in told["nodes"].items():
         assert node["messages_sent"] == sum(m["from"] == country for m in told["messages"])
