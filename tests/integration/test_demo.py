@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.slow
 
 EXCHANGE: Final = (sys.executable, "-m", "exchange")
-STATUSES: Final = {"accepted", "complete", "opened", "answered"}
+STATUSES: Final = {"accepted", "complete", "opened", "answered", "recalled"}
 CODE: Final = re.compile(r"[a-z]+\.[a-z_]+")
 TIMEOUT: Final = 300  # of the harness; how fast the demo is, the bench says
 
