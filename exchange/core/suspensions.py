@@ -5,8 +5,9 @@ Implements docs/protocol.md section 8.5.
 Rules:
 1. One party alone stops an agreement, at once: its node's key is enough, for whoever is on duty at night has no other.
    Going on is a decision of its authority alone.
-2. Of one party's notices about one agreement id the newest counts, and leaving is final. ``is_newer`` orders any two of
-   them, so that nodes which saw them in different orders come to the same standing.
+2. Of one party's notices about one agreement id the newest counts, and leaving is final: nothing but a leave is newer
+   than a leave. ``is_newer`` orders any two of them, two leaves also, so that nodes which saw them in different orders
+   come to the same standing.
 3. Between two nodes an agreement stands still while a notice of one of them says so, or one of another party that
    wants nobody to go on.
 4. What was signed stays as it was signed: a notice is verified with the card that is newest when it comes.
@@ -65,12 +66,10 @@ class Suspension:
     def is_newer(self, held: Suspension | None) -> bool:
         """Whether this notice takes the place of the one held of the same party and agreement (L5).
 
-        A leave is above everything else; otherwise the higher serial; of one serial the more restrictive, so that the
-        order in which two of them come makes no difference.
+        A leave is above everything else; then the higher serial; of one serial the more restrictive. This is one order
+        of all notices, without an exception for what is held: that in which two of them come makes no difference.
         """
-        if held is None:
-            return True
-        return held.action is not Action.LEAVE and _rank(self) > _rank(held)
+        return held is None or _rank(self) > _rank(held)
 
 
 def _rank(notice: Suspension) -> tuple[bool, int, int, bool, str]:

@@ -368,11 +368,9 @@ class Node:
         elif document.payload_type == DocumentType.PREKEYS:
             node, now = NodeId(document.fields("prekeys").text("node", pattern=wire.NODE_ID)), self.outside.clock.now()
             bundle = self.registry.check_prekeys(data, node, now)
-            self._pace(bundle, PUSH_PAUSE)
-            await self._install(bundle, data, "peer")
+            await self._install(bundle, data, "peer", PUSH_PAUSE)
         elif document.payload_type == DocumentType.OFFICERS:
-            self._pace(self.registry.check_officers(data, self.outside.clock.now()), LIST_PAUSE)
-            await self.install(data)
+            await self.install(data, pause=LIST_PAUSE)
         else:
             raise PeerError("wire.wrong_type", "document.payloadType")
 
@@ -387,18 +385,27 @@ class Node:
                 self.queues.notify("alarm", others[0], agreement_ref(rival.id, rival.version), None)
             raise
 
-    def _pace(self, item: PrekeyBundle | OfficerList, pause: timedelta) -> None:
-        """Refuse what one node makes anew too often: each is an entry of the log for ever. Raises relay.busy."""
-        now, key = self.outside.clock.now(), (type(item).__name__, item.node)
+    def _pace(self, tx: Transaction, item: PrekeyBundle | OfficerList, pause: timedelta) -> None:
+        """Refuse what one node makes anew too often: each is an entry of the log for ever. Raises relay.busy.
+
+        Called for what is about to be installed, and nothing else: anybody can push again what was pushed once, and a
+        pause that this began would keep the node's next document out for as long as they went on.
+        """
+        key = (type(item).__name__, item.node)
         last = self._pushed.get(key)
-        if item.digest not in self.registry.bytes_of and last is not None and now - last < pause:
+        if last is not None and tx.now - last < pause:
             raise PeerError("relay.busy", "document")
-        self._pushed[key] = now
+        tx.after.append(lambda: self._pushed.update({key: tx.now}))
 
     # -- installing documents
 
-    async def install(self, data: bytes, actor: str = "peer") -> Card | Agreement | OfficerList | Suspension:
-        """Verify a card, an agreement, a notice about one or officers, log it, and use it from now on."""
+    async def install(
+        self, data: bytes, actor: str = "peer", pause: timedelta | None = None
+    ) -> Card | Agreement | OfficerList | Suspension:
+        """Verify a card, an agreement, a notice about one or officers, log it, and use it from now on.
+
+        ``pause``: between two lists of officers of one node; None is no pause.
+        """
         document = parse_signed_document(data)
         if document.payload_type == DocumentType.SUSPENSION:
             return await self.notices.install(data, actor)
@@ -411,14 +418,14 @@ class Node:
             item = self.registry.check_agreement(data)
             check_agreement(item, self.outside.book)
         is_new = item.digest not in self.registry.bytes_of
-        await self._install(item, data, actor)
+        await self._install(item, data, actor, pause)
         for peer in self.registry.partners() if self.is_started else ():  # a node that is not started sends nothing
             self.delivery.start(peer)
             if is_new:
                 self.queues.queue(peer).retry()
         return item
 
-    async def _install(self, item: Installed, data: bytes, actor: str) -> None:
+    async def _install(self, item: Installed, data: bytes, actor: str, pause: timedelta | None = None) -> None:
 
         async def job(tx: Transaction) -> None:
             if item.digest in self.registry.bytes_of or tx.installs(item.digest):
@@ -427,6 +434,8 @@ class Node:
                 # Two that rule each other out, at once: each was checked without the other.
                 raise PeerError("relay.busy", "document")
             self._check_again(item, data)
+            if pause is not None and isinstance(item, PrekeyBundle | OfficerList):
+                self._pace(tx, item, pause)
             if isinstance(item, Card):
                 tx.record(Event.CARD_INSTALLED, actor=actor, peer=item.node, subject=item.digest)
             elif isinstance(item, Agreement):

@@ -428,6 +428,41 @@ def test_lists_are_pushed_at_a_pace() -> None:
     run_virtually(main)
 
 
+def test_an_old_list_keeps_no_new_one_out() -> None:
+    """Who repeats a list that is held, as anybody can, puts nothing off; a list that was refused puts nothing off."""
+
+    async def main() -> None:
+        pair = Pair()
+        _, other = await approvers.start(pair)
+        old, new, last = (officers(approvers.SENDER, serial, ("sok", "officer")) for serial in (5, 6, 7))
+        await other.receive_document(old)
+        pause = node_module.LIST_PAUSE.total_seconds()
+        await asyncio.sleep(pause - 1)
+        await other.receive_document(old)
+        await asyncio.sleep(1)
+        await other.receive_document(new)
+        await asyncio.sleep(pause - 1)
+        with pytest.raises(PeerError, match=r"relay\.busy"):
+            await other.receive_document(last)
+        await asyncio.sleep(1)
+        await other.receive_document(last)
+
+    run_virtually(main)
+
+
+def test_of_lists_that_come_at_once_one_is_taken() -> None:
+    """Lists that one node pushes together are as many as those that it pushes one after the other."""
+
+    async def main() -> None:
+        pair = Pair()
+        _, other = await approvers.start(pair)
+        pushed = [officers(approvers.SENDER, serial, ("sok", "officer")) for serial in (5, 6, 7)]
+        ends = await asyncio.gather(*map(other.receive_document, pushed), return_exceptions=True)
+        assert [end.code for end in ends if isinstance(end, PeerError)] == ["relay.busy"] * 2
+
+    run_virtually(main)
+
+
 def test_a_list_stands_and_falls_with_the_personnel_of_the_card() -> None:
     """Once the card names other personnel, what the earlier ones signed is not in force, also after a restart."""
 
