@@ -165,6 +165,7 @@ class Bench:
             await self._measure_evidence(runs)
         figures = {name: statistics.median(values) for name, values in runs.items()}
         floor = {name: statistics.median(item[name] for item in floors) for name in floors[0]}
+        floor["floor_messages_per_s"] = 1e6 / max(floor["sender"], floor["receiver"])
         ratios = {
             name: [rate / item["floor_messages_per_s"] for rate, item in zip(runs[name], floors, strict=True)]
             for name in ("c1", "c64", "backlog")
