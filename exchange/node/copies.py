@@ -15,7 +15,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime
 from enum import StrEnum
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from exchange.core.delivery import Status
 from exchange.core.wire import Digest, MessageId, NodeId, encode_time, parse_time
@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 IN = "in"
 OUT = "out"
 RETENTION = "retention"
+MAX_AT_ONCE: Final = 256  # of each kind, in one look
+_FIRST: Final = ("", "", "")
 
 
 class Stage(StrEnum):
@@ -124,6 +126,23 @@ async def copies_of(store: Records, direction: str, ids: Iterable[str]) -> dict[
     """The rows of messages of one direction, by peer and id."""
     found = [copy_from_row(row) for row in await store.read("copies_of", direction, id_list(ids))]
     return {(copy.peer, copy.id): copy for copy in found}
+
+
+@dataclass(slots=True)
+class Round:
+    """Goes round a listing, so many rows a look: what cannot be done now is passed over and asked for again.
+
+    The listing is in the order of its first three columns: when it was decided, peer and id.
+    """
+
+    listing: str
+    _after: Row = _FIRST
+
+    async def next(self, store: Records, condition: str) -> list[Row]:
+        """The rows of this look."""
+        rows = await store.read(self.listing, condition, *self._after, MAX_AT_ONCE)
+        self._after = tuple(rows[-1][:3]) if len(rows) == MAX_AT_ONCE else _FIRST
+        return list(rows)
 
 
 @dataclass(slots=True)

@@ -10,7 +10,9 @@ Rules:
 3. An evidence file goes only where no other message names it.
 4. What stays for ever: ids, digests, numbers, status, answers, the signed envelope without its body, and the row that
    says when and why. A repeat is answered as before (7.3).
-5. Afterwards the database's write-ahead log is emptied: it would keep the old pages until it is overwritten.
+5. Erasing needs no peer and comes first. What needs one, a receipt or a recall, goes round (``copies.Round``): a peer
+   that cannot be sent to keeps nobody else waiting.
+6. Afterwards the database's write-ahead log is emptied: it would keep the old pages until it is overwritten.
 
 What it does not do: judge whether a message may be taken back (``core.duties``), or overwrite blocks of a disk: a key
 that lay there once may survive in flash memory and in copies that the machine makes of its disk (docs/attacks.md).
@@ -27,9 +29,10 @@ from exchange.core.audit import Event
 from exchange.core.delivery import DELIVERED, Cancelled, State, Status
 from exchange.core.duties import DELETION_RECEIPT, RECALL
 from exchange.core.wire import encode_time
-from exchange.node.copies import IN, OUT, RETENTION, Copy, Stage, copy_from_row
+from exchange.node.copies import IN, MAX_AT_ONCE, OUT, RETENTION, Copy, Round, Stage, today
 from exchange.node.effects import Context, step
 from exchange.node.holds import active, holds_of
+from exchange.node.records import id_list
 from exchange.node.withdrawals import duty_draft, read_statement
 
 if TYPE_CHECKING:
@@ -42,7 +45,6 @@ if TYPE_CHECKING:
     from exchange.node.steadiness import Steadiness
     from exchange.ports import Blobs, Clock
 
-MAX_AT_ONCE: Final = 256
 CANCELLED: Final = "relay.cancelled"
 
 
@@ -58,6 +60,9 @@ class Eraser:
     holds: Holds
     steadiness: Steadiness
     _busy: asyncio.Lock = field(default_factory=asyncio.Lock)
+    _due: Round = field(default_factory=lambda: Round("copies_due"))
+    _untold: Round = field(default_factory=lambda: Round("copies_untold"))
+    _wanted: Round = field(default_factory=lambda: Round("copies_wanted"))
     _scrub: bool = True  # after a start nobody knows what the last process left in the write-ahead log
 
     async def run(self) -> None:
@@ -73,14 +78,15 @@ class Eraser:
             await self.steadiness.look(self.clock.now())
             if not self.steadiness.doubtful:
                 await self._retire()
-            rows = await self.ledger.store.read("copies_open", MAX_AT_ONCE)
-            for copy in [copy_from_row(row) for row in rows]:
-                if copy.stage is Stage.WANTED:
-                    await self._recall_after_all(copy)
-                elif copy.stage is Stage.DUE:
-                    await self._erase(copy)
-                elif copy.direction == IN:
-                    await self._send_receipt(copy)
+            # While the clock is doubtful no hold ends: no day is before this one.
+            day = "" if self.steadiness.doubtful else today(self.clock.now()).isoformat()
+            store, blocked = self.ledger.store, id_list(self.sender.registry.blocked)
+            for _, peer, ident in await self._due.next(store, day):
+                await self._erase(peer, ident)
+            for _, peer, ident in await self._untold.next(store, blocked):
+                await self._send_receipt(peer, ident)
+            for _, peer, ident in await self._wanted.next(store, blocked):
+                await self._recall_after_all(peer, ident)
             if self._scrub:
                 # In a job of the ledger: the one writer, and nothing begun.
                 self._scrub = not await self.ledger.do(_scrub)
@@ -102,46 +108,46 @@ class Eraser:
 
         await self.ledger.do(job)
 
-    async def _erase(self, copy: Copy) -> None:
-        row = await self._begin(copy)
+    async def _erase(self, peer: str, ident: str) -> None:
+        row = await self._begin(peer, ident)
         if row is None:
             return
-        for h, _, _ in await self.ledger.store.read("blobs_of", copy.peer, copy.id, IN):
-            await self.forget_file(h, copy)
+        for h, _, _ in await self.ledger.store.read("blobs_of", peer, ident, IN):
+            await self.forget_file(h, peer, ident)
         self._scrub = True
 
         async def job(tx: Transaction) -> None:
-            due = await tx.copies.get(tx.store, IN, copy.peer, copy.id)
+            due = await tx.copies.get(tx.store, IN, peer, ident)
             if due is None or due.stage is not Stage.DUE:
                 return
             record = row.record
             statement = await read_statement(tx, record.digest, row.case_id or "")
-            tx.changes.add("drop_content", copy.peer, copy.id)
-            tx.changes.add("drop_blobs_of", copy.peer, copy.id, IN)
+            tx.changes.add("drop_content", peer, ident)
+            tx.changes.add("drop_blobs_of", peer, ident, IN)
             tx.record(Event.ERASED, peer=record.peer, subject=record.digest, code=due.why)
             kept = wire.encode_json({"case": statement.header()["case"], "envelope": record.digest})
             erased = due._replace(stage=Stage.ERASED, erased=tx.now, root=statement.root, held_until=None)
-            erased = erased._replace(kept=tx.secrets.wrap(row.case_id or "", kept, _bound(copy)))
+            erased = erased._replace(kept=tx.secrets.wrap(row.case_id or "", kept, _bound(erased)))
             await self._answer(tx, erased, row)
-            tx.after.append(lambda: self.queues.notify("erased", copy.peer, copy.id, None))
+            tx.after.append(lambda: self.queues.notify("erased", erased.peer, ident, None))
 
         await self.ledger.do(job)
 
-    async def _begin(self, copy: Copy) -> IncomingRow | None:
+    async def _begin(self, peer: str, ident: str) -> IncomingRow | None:
         """From here on nothing shows it, unless a hold forbids that; the delivered attempt."""
 
         async def job(tx: Transaction) -> IncomingRow | None:
-            await tx.load_incoming(copy.peer, [copy.id])
-            rows = [row for row in tx.incoming[copy.peer, copy.id].values() if row.record.status in DELIVERED]
-            due = await tx.copies.get(tx.store, IN, copy.peer, copy.id)
+            await tx.load_incoming(peer, [ident])
+            rows = [row for row in tx.incoming[peer, ident].values() if row.record.status in DELIVERED]
+            due = await tx.copies.get(tx.store, IN, peer, ident)
             if due is None or due.stage is not Stage.DUE or not rows:
                 return None
-            holds = await holds_of(tx.store, tx.secrets, copy.peer, copy.id)
+            holds = await holds_of(tx.store, tx.secrets, peer, ident)
             lasting = active(holds, tx.now, doubtful=self.steadiness.doubtful)
             if lasting is not None:
                 await self._tell_held(tx, due, rows[0], lasting)
                 return None
-            tx.changes.add("put_gone", copy.peer, copy.id)
+            tx.changes.add("put_gone", peer, ident)
             return rows[0]
 
         row: IncomingRow | None = await self.ledger.do(job)
@@ -153,10 +159,10 @@ class Eraser:
         tx.copies.put(due._replace(held_until=lasting.until))
         await self.holds.tell(tx, row, lasting, "placed", due.cause)
 
-    async def forget_file(self, h: str, copy: Copy) -> None:
+    async def forget_file(self, h: str, peer: str, ident: str) -> None:
         """Remove a file unless another message names it, or an officer is about to send it."""
         named = await self.ledger.store.read("blobs_named", h)
-        if all((peer, ident, way) == (copy.peer, copy.id, IN) for peer, ident, way, *_ in named):
+        if all((by, about, way) == (peer, ident, IN) for by, about, way, *_ in named):
             await self.blobs.remove(h)
 
     # -- telling the originator
@@ -178,11 +184,11 @@ class Eraser:
         receipt = await self.sender.submit_within(tx, draft, erased.peer)
         tx.copies.put(erased._replace(receipt=receipt))
 
-    async def _send_receipt(self, copy: Copy) -> None:
+    async def _send_receipt(self, peer: str, ident: str) -> None:
         async def job(tx: Transaction) -> None:
-            erased = await tx.copies.get(tx.store, IN, copy.peer, copy.id)
-            await tx.load_incoming(copy.peer, [copy.id])
-            rows = [row for row in tx.incoming[copy.peer, copy.id].values() if row.case_id is not None]
+            erased = await tx.copies.get(tx.store, IN, peer, ident)
+            await tx.load_incoming(peer, [ident])
+            rows = [row for row in tx.incoming[peer, ident].values() if row.case_id is not None]
             if erased is not None and erased.stage is Stage.ERASED and erased.receipt is None and rows:
                 await tx.use_case(rows[0].case_id or "")
                 await self._answer(tx, erased, rows[0])
@@ -212,18 +218,19 @@ class Eraser:
         taken: bool = await self.ledger.do(job)
         return taken
 
-    async def _recall_after_all(self, copy: Copy) -> None:
+    async def _recall_after_all(self, peer: str, ident: str) -> None:
         """The peer had accepted what its sender took back: the acceptance stands, so the copy is recalled."""
 
         async def job(tx: Transaction) -> None:
-            await tx.load_outgoing(copy.peer, [copy.id])
-            row = tx.outgoing[copy.peer, copy.id]
-            if row.record.status not in DELIVERED or row.record.digest is None:
+            await tx.load_outgoing(peer, [ident])
+            row = tx.outgoing[peer, ident]
+            wanted = await tx.copies.get(tx.store, OUT, peer, ident)
+            if wanted is None or wanted.stage is not Stage.WANTED or row.record.digest is None:
                 return
             statement = await read_statement(tx, row.record.digest, row.case_id)
-            content: JsonObject = {"kind": RECALL, "reason": copy.reason, "effect": "delete"}
-            draft = duty_draft(str(statement.header()["case"]), copy.id, content, None)
-            await self.sender.submit_within(tx, draft, copy.peer)
+            content: JsonObject = {"kind": RECALL, "reason": wanted.reason, "effect": "delete"}
+            draft = duty_draft(str(statement.header()["case"]), ident, content, None)
+            await self.sender.submit_within(tx, draft, wanted.peer)
 
         await self.ledger.do(job)
 

@@ -5,6 +5,7 @@ Implements docs/protocol.md section 8.8, V8.
 Rules:
 1. What was passed on is written with its forwarding, in one transaction; what is to be recalled follows from that and
    from the rows of copies, each time it is looked at: a crash or a blocked peer delays a recall and loses none.
+   What cannot be sent now is passed over, and asked for again when its turn comes.
 2. The new recipient is told the originator's reason, and nothing else of it.
 
 What it does not do: follow what the new recipient did with it, for a forwarded message is not forwarded again.
@@ -12,12 +13,14 @@ What it does not do: follow what the new recipient did with it, for a forwarded 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from exchange.core.delivery import DELIVERED
 from exchange.core.duties import RECALL
 from exchange.core.wire import Digest
+from exchange.node.copies import Round
+from exchange.node.records import id_list
 from exchange.node.withdrawals import duty_draft, read_statement
 
 if TYPE_CHECKING:
@@ -25,8 +28,6 @@ if TYPE_CHECKING:
     from exchange.node.erasing import Eraser
     from exchange.node.ledger import Ledger, Transaction
     from exchange.node.sending import Sender
-
-MAX_AT_ONCE: Final = 64
 
 
 @dataclass(slots=True)
@@ -36,10 +37,12 @@ class Following:
     ledger: Ledger
     sender: Sender
     eraser: Eraser
+    _round: Round = field(default_factory=lambda: Round("forwards_recalled"))
 
     async def look(self) -> None:
         """Everything whose original was taken back and that is not taken back itself."""
-        for peer, ident, reason in await self.ledger.store.read("forwards_recalled", MAX_AT_ONCE):
+        blocked = id_list(self.sender.registry.blocked)
+        for _, peer, ident, reason in await self._round.next(self.ledger.store, blocked):
             if not await self.eraser.take_back(peer, ident, reason, "node"):
                 await self._recall(peer, ident, reason)
 

@@ -204,7 +204,7 @@ async def make_plan(tx: Transaction, registry: Registry, book: SchemaBook, draft
     if peer in registry.blocked:
         return Plan(peer, _refusal("envelope.blocked", peer), None, ())
     if is_duty(draft.read.kind):
-        return await _plan_duty(tx, registry, draft, peer, accepted=draft.read.schema in card.accepts)
+        return await _plan_duty(tx, registry, draft, peer)
     variants, day = Variants(draft, peer, tx.now, book), tx.now.date().isoformat()
     routes = registry.routes(peer, draft.read.kind)
     used = {
@@ -226,14 +226,15 @@ async def make_plan(tx: Transaction, registry: Registry, book: SchemaBook, draft
     return plan
 
 
-async def _plan_duty(tx: Transaction, registry: Registry, draft: Draft, peer: NodeId, *, accepted: bool) -> Plan:
+async def _plan_duty(tx: Transaction, registry: Registry, draft: Draft, peer: NodeId) -> Plan:
+    # Duties are part of the protocol: what a card says that its node accepts does not free it from hearing them.
     try:
         duty = await find_duty(tx, draft.read, peer)
     except PeerError as error:
         return Plan(peer, _refusal(error.code, error.where), None, ())
     agreement = None if duty is None else registry.agreements.get(duty.agreement)
-    if agreement is None or not accepted:
-        return Plan(peer, _refusal("agreement.unknown" if agreement is None else "schema.unknown", peer), None, ())
+    if agreement is None:
+        return Plan(peer, _refusal("agreement.unknown", peer), None, ())
     exchange = replace(make_exchange(draft.read, peer, tx.now, draft.content, (), (), draft.blobs), duty=duty)
     return Plan(peer, decide(agreement, exchange, {}), agreement, (), duty=duty)
 

@@ -177,21 +177,36 @@ FROM copies WHERE direction = ? AND peer = ? AND id = ?;
 -- name: copies_of
 SELECT direction, peer, id, stage, decided, why, reason, cause, replaced_by, held_until, erased, root, receipt, kept
 FROM copies WHERE direction = ? AND id IN (SELECT value FROM json_each(?));
--- name: copies_open
-SELECT direction, peer, id, stage, decided, why, reason, cause, replaced_by, held_until, erased, root, receipt, kept
-FROM copies WHERE stage IN ('wanted', 'due') OR (stage = 'erased' AND receipt IS NULL) ORDER BY decided LIMIT ?;
+-- What is to be erased now: a hold that ends before the day given, or that nobody was told of, is asked for again.
+-- name: copies_due
+SELECT decided, peer, id FROM copies
+WHERE stage = 'due' AND direction = 'in' AND (held_until IS NULL OR held_until < ?) AND (decided, peer, id) > (?, ?, ?)
+ORDER BY decided, peer, id LIMIT ?;
+-- What was taken back on its way, and was accepted all the same.
+-- name: copies_wanted
+SELECT k.decided, k.peer, k.id FROM copies k JOIN outgoing o ON o.peer = k.peer AND o.id = k.id
+WHERE k.stage = 'wanted' AND k.direction = 'out' AND o.status IN ('accepted', 'complete', 'opened', 'answered')
+AND k.peer NOT IN (SELECT value FROM json_each(?)) AND (k.decided, k.peer, k.id) > (?, ?, ?)
+ORDER BY k.decided, k.peer, k.id LIMIT ?;
+-- What was erased, and its originator is to be told.
+-- name: copies_untold
+SELECT decided, peer, id FROM copies
+WHERE stage = 'erased' AND receipt IS NULL AND direction = 'in'
+AND peer NOT IN (SELECT value FROM json_each(?)) AND (decided, peer, id) > (?, ?, ?)
+ORDER BY decided, peer, id LIMIT ?;
 -- name: copies_count
 SELECT direction, stage, count(*), count(held_until) FROM copies GROUP BY direction, stage;
 -- What was passed on, and is not taken back although its original was.
 -- name: forwards_recalled
-SELECT f.peer, f.id, k.reason
+SELECT k.decided, f.peer, f.id, k.reason
 FROM forwards f JOIN copies k ON k.direction = 'in' AND k.peer = f.origin AND k.id = f.about
 JOIN outgoing o ON o.peer = f.peer AND o.id = f.id
 WHERE k.stage IN ('due', 'erased') AND k.why <> 'retention' AND o.status NOT IN ('refused', 'expired', 'recalled')
 AND NOT EXISTS (
     SELECT 1 FROM copies t WHERE t.direction = 'out' AND t.peer = f.peer AND t.id = f.id AND t.stage <> 'kept'
 )
-ORDER BY k.decided LIMIT ?;
+AND f.peer NOT IN (SELECT value FROM json_each(?)) AND (k.decided, f.peer, f.id) > (?, ?, ?)
+ORDER BY k.decided, f.peer, f.id LIMIT ?;
 -- name: holds_of
 SELECT number, until, detail, placed, released FROM holds WHERE peer = ? AND id = ? ORDER BY number;
 -- name: envelope

@@ -123,7 +123,9 @@ CREATE TABLE copies (
     kept BLOB,                          -- 'in': what the receipt needs, under the case key
     PRIMARY KEY (direction, peer, id)
 ) STRICT, WITHOUT ROWID;
-CREATE INDEX copies_open ON copies (stage) WHERE stage IN ('wanted', 'due') OR (stage = 'erased' AND receipt IS NULL);
+CREATE INDEX copies_due ON copies (decided, peer, id) WHERE stage = 'due';
+CREATE INDEX copies_wanted ON copies (decided, peer, id) WHERE stage = 'wanted';
+CREATE INDEX copies_untold ON copies (decided, peer, id) WHERE stage = 'erased' AND receipt IS NULL;
 
 -- Legal holds on received messages. Court, reference and the salt of their log entry lie under the master key.
 CREATE TABLE holds (
