@@ -1,6 +1,6 @@
 """Duty messages: what two nodes owe each other about a message that they exchanged.
 
-Implements docs/protocol.md section 8.6, and its part of step R18.
+Implements docs/protocol.md section 8.6, and its part of steps R17 and R18.
 
 Rules:
 1. A duty is a statement like any other: sealed, signed, answered, logged. It is about exactly one earlier message,
@@ -11,6 +11,8 @@ Rules:
    onward use, tells of it, of a deletion or of a legal hold. Nobody does so about a duty: a receipt is not taken back.
 4. A duty is never held for a message that is still to come: whoever sends one has the signed answer to the message that
    it is about, or received that message.
+5. Duties are acted on by their days and times, so each is one of the calendar: the pattern of a schema lets through a
+   29 February of every year, and a year 0.
 
 What it does not do: look anything up (``node.subjects``), or carry a duty out.
 """
@@ -22,11 +24,12 @@ from enum import Enum
 from typing import TYPE_CHECKING, Final
 
 from exchange.core.errors import PeerError
+from exchange.core.wire import parse_day, parse_time
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from exchange.core.wire import Digest, MessageId
+    from exchange.core.wire import Digest, JsonObject, MessageId
 
 
 class Side(Enum):
@@ -53,6 +56,9 @@ SENT_BY: Final[Mapping[str, Side]] = {
     ONWARD_DECISION: Side.ORIGINATOR,
     ONWARD_NOTICE: Side.RECIPIENT,
 }
+# Members of the content by kind, each a day or a time by its schema.
+_DAYS: Final[Mapping[str, str]] = {HOLD_NOTICE: "until", ONWARD_DECISION: "until"}
+_TIMES: Final[Mapping[str, str]] = {DELETION_RECEIPT: "deleted_at", ONWARD_NOTICE: "time"}
 _REPLIES_TO: Final[Mapping[str, frozenset[str]]] = {
     DELETION_RECEIPT: frozenset({RECALL, CORRECTION}),
     HOLD_NOTICE: frozenset({RECALL, CORRECTION}),
@@ -105,6 +111,19 @@ def check_form(claim: Claim) -> MessageId:
     if claim.in_reply_to is None and claim.kind == ONWARD_DECISION:
         raise PeerError("duty.form", "header/in_reply_to")
     return claim.refers_to[0]
+
+
+def check_calendar(kind: str, content: JsonObject) -> None:
+    """Hold the days and times of a duty's content, valid by its schema, against the calendar. Raises schema.invalid."""
+    for members, parse in ((_DAYS, parse_day), (_TIMES, parse_time)):
+        member = members.get(kind)
+        value = None if member is None else content.get(member)
+        if not isinstance(value, str):  # not of this kind, or optional and not there
+            continue
+        try:
+            parse(value)
+        except PeerError:
+            raise PeerError("schema.invalid", f"main/{member} (calendar)") from None
 
 
 def check_duty(claim: Claim, subject: Subject | None, *, crossed: bool, request: Subject | None) -> Duty:

@@ -25,7 +25,7 @@ from exchange.core import wire
 from exchange.core.agreements import Approvals
 from exchange.core.approvals import verify_approvals
 from exchange.core.decision import Decision, Exchange, decide
-from exchange.core.duties import Claim
+from exchange.core.duties import Claim, check_calendar
 from exchange.core.envelope import BlobRef, Core, SignedEnvelope, check_times, open_body
 from exchange.core.errors import PeerError
 from exchange.core.onward import Origin, check_origin, read_origin
@@ -322,7 +322,9 @@ def _read_parts(
             attachments = book.validate_attachments(value)
         else:
             book.validate_part(header.schema, name, value)
-    return book.join(header.schema, values, header.attachments), attachments, tuple(withheld)
+    content = book.join(header.schema, values, header.attachments)
+    check_calendar(header.kind, content)
+    return content, attachments, tuple(withheld)
 
 
 def _check_blobs(core: Core, attachments: tuple[JsonObject, ...]) -> None:

@@ -23,7 +23,7 @@ import json
 import math
 import re
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from typing import TYPE_CHECKING, Final, NewType, TypeAlias
 
 import orjson
@@ -65,6 +65,7 @@ _NOT_OPENINGS: Final = bytes(set(range(256)) - set(b"[{"))
 _NOT_BRACKETS_OR_QUOTES: Final = bytes(set(range(256)) - set(b'[]{}"'))
 _ONE_KIND: Final = bytes.maketrans(b"{}", b"[]")
 _SURROGATE_ESCAPE: Final = re.compile(rb"\\u[dD][89a-fA-F]")
+_DAY: Final = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
 _TIME: Final = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T(?!24)[0-9]{2}:[0-9]{2}:[0-9]{2}Z")  # some Pythons read 24:00
 _MEDIA_TYPE: Final = re.compile(r"application/vnd\.focalpoint\.[a-z-]{1,32}\.v[1-9][0-9]{0,3}\+json")
 
@@ -239,6 +240,16 @@ def parse_time(text: str, where: str = "") -> datetime:
         raise PeerError("wire.bad_time", where)
     try:
         return datetime.fromisoformat(text)
+    except ValueError:
+        raise PeerError("wire.bad_time", where) from None
+
+
+def parse_day(text: str, where: str = "") -> date:
+    """Read a day of the calendar, ``2026-11-23``; there is no year 0. Raises wire.bad_time."""
+    if not _DAY.fullmatch(text):  # Python reads other forms too
+        raise PeerError("wire.bad_time", where)
+    try:
+        return date.fromisoformat(text)
     except ValueError:
         raise PeerError("wire.bad_time", where) from None
 

@@ -26,7 +26,7 @@ from exchange.core.errors import IntegrityError, LocalError, PeerError
 from exchange.core.gate import Header, read_header
 from exchange.core.onward import Consent, Origin, Original, check_onward, onward_use, origin_to_json
 from exchange.core.statement import ATTACHMENTS, SALT_BYTES
-from exchange.core.wire import NODE_ID, Digest, NodeId, encode_time
+from exchange.core.wire import NODE_ID, Digest, NodeId, encode_time, parse_day
 from exchange.node.copies import IN, Stage
 from exchange.node.planning import Draft, Plan, blob_refs, make_plan, plan_to_json, read_draft
 from exchange.node.records import id_list, incoming_from_row, outgoing_from_row
@@ -363,7 +363,7 @@ class Onward:
                         _nodes(asked["to"]),
                         str(asked["purpose"]),
                         _nodes(said.get("to")) if said["decision"] == "grant" else (),
-                        date.fromisoformat(until) if isinstance(until, str) else None,
+                        parse_day(until) if isinstance(until, str) else None,
                     ),
                     row.record.id,
                 )

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final
 from exchange.core import wire
 from exchange.core.agreements import MAX_APPROVALS, Approvals
 from exchange.core.decision import Decision, Need, decide, decide_each
-from exchange.core.duties import is_duty
+from exchange.core.duties import check_calendar, is_duty
 from exchange.core.envelope import MAX_BLOBS, AgreementRef, BlobRef
 from exchange.core.errors import PeerError
 from exchange.core.gate import NO_APPROVALS, Header, make_exchange, read_header
@@ -97,6 +97,7 @@ def read_draft(
     content = fields.any("content")
     if not isinstance(content, dict):
         raise PeerError("wire.bad_type", "draft.content")
+    check_calendar(schema.split("/")[0], content)
     parts = list(cut)
     if attachments:
         book.validate_attachments(list(attachments))

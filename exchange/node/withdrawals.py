@@ -11,7 +11,6 @@ Rules:
 
 from __future__ import annotations
 
-from datetime import date
 from typing import TYPE_CHECKING, Any, cast
 
 from exchange.core.audit import Event
@@ -20,7 +19,7 @@ from exchange.core.duties import CORRECTION, DELETION_RECEIPT, HOLD_NOTICE, RECA
 from exchange.core.envelope import open_body
 from exchange.core.errors import IntegrityError, PeerError
 from exchange.core.statement import Statement, parse_statement
-from exchange.core.wire import MessageId, parse_time
+from exchange.core.wire import MessageId, parse_day, parse_time
 from exchange.node.copies import IN, OUT, RETENTION, Copy, Stage
 from exchange.node.effects import Context, step
 from exchange.node.reading import stored_envelope
@@ -101,7 +100,7 @@ async def note_received(tx: Transaction, queues: Queues, peer: NodeId, message: 
         await _erased_there(tx, queues, peer, duty, message, content)
     elif duty.kind == HOLD_NOTICE:
         held = await tx.copies.get(tx.store, OUT, peer, duty.about)
-        until = date.fromisoformat(content["until"]) if content["state"] == "placed" else None
+        until = parse_day(content["until"]) if content["state"] == "placed" else None
         copy = held or Copy(OUT, peer, duty.about, Stage.KEPT, tx.now)
         tx.copies.put(copy._replace(held_until=until))
 

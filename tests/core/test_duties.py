@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
 import pytest
 
 from exchange.core.decision import decide
-from exchange.core.duties import SENT_BY, Claim, Duty, Side, Subject, check_duty, check_form, is_duty
+from exchange.core.duties import SENT_BY, Claim, Duty, Side, Subject, check_calendar, check_duty, check_form, is_duty
 from exchange.core.errors import PeerError
 from exchange.core.wire import Digest, MessageId, NodeId
 from tests.core.builders import NOW
 from tests.core.rules import EXCHANGE, agreement
-from tests.schemas.samples import EXAMPLES, load
+from tests.schemas.samples import EXAMPLES, SCHEMAS, load
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -117,6 +118,42 @@ def test_a_duty_that_fits_passes_under_its_subject(made: Claim, asked: Subject |
     """It takes the agreement and the clause of the message it is about, also where a message crossed it."""
     duty = check_duty(made, SUBJECT, crossed=True, request=asked)
     assert duty == Duty(made.kind, ABOUT, DIGEST, "art-1")
+
+
+NO_DAYS: Final = ("2027-02-29", "2100-02-29", "2027-02-30", "0000-01-01")
+
+
+@pytest.mark.parametrize("day", NO_DAYS)
+@pytest.mark.parametrize(
+    ("kind", "member", "rest"),
+    [
+        ("hold-notice", "until", ""),
+        ("onward-decision", "until", ""),
+        ("deletion-receipt", "deleted_at", "T00:00:00Z"),
+        ("onward-notice", "time", "T00:00:00Z"),
+    ],
+)
+def test_a_duty_of_a_day_that_is_not_in_the_calendar_is_refused(kind: str, member: str, rest: str, day: str) -> None:
+    """A day that the schema's pattern lets through and no calendar has is invalid; its neighbour passes."""
+    where = f"main/{member} (calendar)"
+    assert code(lambda: check_calendar(kind, {member: day + rest})) == ("schema.invalid", where)
+    check_calendar(kind, {member: "2028-02-29" + rest})
+
+
+@pytest.mark.parametrize("kind", ["onward-decision", "recall", "victim"])
+def test_what_has_no_day_is_held_against_no_calendar(kind: str) -> None:
+    """An optional day that is not there, a duty without one and what is no duty pass."""
+    check_calendar(kind, {})
+
+
+@pytest.mark.parametrize("kind", sorted(SENT_BY))
+def test_every_day_and_time_of_every_duty_is_judged(kind: str) -> None:
+    """Whatever member of a duty is a day or a time by its schema is held against the calendar."""
+    properties: dict[str, dict[str, str]] = json.loads((SCHEMAS / kind / "v1.json").read_bytes())["properties"]
+    for member, schema in properties.items():
+        if schema.get("$ref") in {"../common/day.json", "../common/time.json"}:
+            bad = "2027-02-29" + "T00:00:00Z" * ("time" in schema["$ref"])
+            assert code(lambda: check_calendar(kind, {member: bad}))[0] == "schema.invalid"  # noqa: B023
 
 
 NEVER: Final = [{"id": "p-1", "text": {"en": "Never."}, "when": {}}]

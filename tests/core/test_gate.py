@@ -147,6 +147,14 @@ def test_more_evidence_than_the_clause_carries_is_refused(book: SchemaBook) -> N
 VICTIM: JsonObject = {"type": "person", "roles": ["victim"]}
 
 
+@pytest.mark.parametrize("day", ["2027-02-29", "0000-01-01"])
+def test_a_duty_of_no_day_of_the_calendar_is_refused(book: SchemaBook, day: str) -> None:
+    """What its schema's pattern lets through is refused before anybody acts on it."""
+    content = {"kind": "hold-notice", "state": "placed", "court": "invented", "reference": "1", "until": day}
+    with builders.refused("schema.invalid", "main/until (calendar)"):
+        take(make.parts(book, content), book)
+
+
 @pytest.mark.parametrize(
     ("content", "recorded"),
     [

@@ -7,7 +7,7 @@ import binascii
 import json
 import math
 import string
-from datetime import UTC, datetime, timedelta, timezone
+from datetime import UTC, date, datetime, timedelta, timezone
 from typing import TYPE_CHECKING
 
 import pytest
@@ -355,3 +355,11 @@ def test_errors_of_parsing_are_peers_faults() -> None:
         parse(b"[1,")
     assert caught.value.__cause__ is None
     assert caught.value.__suppress_context__
+
+
+@pytest.mark.parametrize("text", ["2027-02-29", "0000-01-01", "20270101", "2027-W01-1", "2027-01-01T00:00:00Z", ""])
+def test_a_day_is_one_of_the_calendar(text: str) -> None:
+    """A day that does not exist, and every form but one, is refused; a leap day of a leap year is read."""
+    assert wire.parse_day("2028-02-29") == date(2028, 2, 29)
+    with refused("wire.bad_time", "here"):
+        wire.parse_day(text, "here")
