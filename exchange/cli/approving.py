@@ -150,9 +150,19 @@ def _show(shown: dict[str, Any], names: dict[str, str], root: str) -> None:
             output.line(f"part {name}: withheld from everybody, digest {part['digest']}")
             continue
         output.line(f"part {name}")
-        tree(json.loads(part["json"]), 1)
+        tree(_without_keys(json.loads(part["json"])), 1)
     output.line()
     show_state(shown, names)
+
+
+def _without_keys(value: Any) -> Any:  # noqa: ANN401 - a part's value
+    """The part as people read it: the key of a file is for nodes alone, and a screen is copied."""
+    if isinstance(value, list):
+        return [
+            {name: kept for name, kept in item.items() if name != "blob"} if isinstance(item, dict) else item
+            for item in value
+        ]
+    return value
 
 
 def show_state(state: dict[str, Any], names: dict[str, str]) -> None:

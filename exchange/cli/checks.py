@@ -221,6 +221,20 @@ def _check_last_version(name: str, held: Agreement, moment: datetime) -> Check:
     return Check(name, "warn", detail, f"exchange agreement new --renew {held.id}", "agreement.not_in_force")
 
 
+def _check_standing(name: str, registry: Registry, held: Agreement) -> Check | None:
+    """An agreement that a party has suspended or left."""
+    from exchange.core import wire
+
+    peers = [party.node for party in held.parties if party.node != registry.me]
+    for peer, stands in ((peer, registry.standing(held, peer)) for peer in peers):
+        if not stands.serves and stands.since is not None:
+            detail = (
+                f"{stands.state.value} by {stands.by} since {wire.encode_time(stands.since)}; nothing goes to {peer}"
+            )
+            return Check(name, "warn", detail, CODES["agreement.suspended"].remedy, "agreement.suspended")
+    return None
+
+
 def check_agreements(registry: Registry, moment: datetime) -> list[Check]:
     """Which agreements serve, and for how long."""
     found: list[Check] = []
@@ -228,7 +242,10 @@ def check_agreements(registry: Registry, moment: datetime) -> list[Check]:
         serving = registry.serving(held.digest) or held
         name = f"agreement {held.id}/{held.version}"
         replaced = serving.valid_until < held.valid_until
-        if moment < held.valid_from:
+        stopped = _check_standing(name, registry, held)
+        if stopped is not None:
+            found.append(stopped)
+        elif moment < held.valid_from:
             found.append(_ok(name, f"from {held.valid_from.date().isoformat()}"))
         elif replaced and moment >= serving.valid_until:
             found.append(_ok(name, "replaced by a later version"))

@@ -198,7 +198,7 @@ def test_agreements_that_begin_later_or_were_replaced() -> None:
 
     def agreement(version: int, begin: timedelta, end: timedelta) -> SimpleNamespace:
         return SimpleNamespace(
-            id="pair", version=version, digest=str(version), valid_from=now + begin, valid_until=now + end
+            id="pair", version=version, digest=str(version), valid_from=now + begin, valid_until=now + end, parties=()
         )
 
     day = timedelta(days=1)
@@ -206,7 +206,7 @@ def test_agreements_that_begin_later_or_were_replaced() -> None:
     for end, word in ((-day, "replaced"), (day, "until")):  # of the first version, by its successor
         first = agreement(1, -9 * day, end)
         serving = held | {"1": first}
-        registry: Any = SimpleNamespace(agreements=held, serving=serving.get)
+        registry: Any = SimpleNamespace(agreements=held, serving=serving.get, me="th-fp1")
         found = [(check.state, check.detail.split()[0]) for check in checks.check_agreements(registry, now)]
         assert found == [("ok", word), ("ok", "from")]
 
@@ -222,6 +222,15 @@ def test_end_of_an_agreement_is_warned_of_three_times(
     (found,) = [check for check in done.json["checks"] if check["check"] == "agreement pair/1"]
     assert found["detail"].endswith(f": {days} days left, warned of at {warned}")
     assert found["remedy"] == "exchange agreement new --renew pair"
+
+
+def test_suspended_agreement_is_told(call: homes.Caller, pair: homes.Pair) -> None:
+    """An agreement that a party has suspended is a warning that says by whom."""
+    home = pair.home("TH")
+    assert call("agreement", "suspend", "pair", "--reason", "Invented.", "--home", home).code == 0
+    found = examine(call, home, 0, "--no-peers")["agreement pair/1"]
+    assert (found["state"], found["code"]) == ("warn", "agreement.suspended")
+    assert found["detail"].startswith("suspended by th-fp1 since ")
 
 
 def test_dead_socket_is_not_a_running_node(call: homes.Caller, pair: homes.Pair) -> None:

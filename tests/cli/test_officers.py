@@ -7,7 +7,7 @@ import json
 import re
 import stat
 import sys
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -236,6 +236,24 @@ def test_a_root_of_something_else_is_not_signed() -> None:
     parts = [{"salt": "AAAAAAAAAAAAAAAAAAAAAA==", "json": "{}"}, {"digest": "0" * 64, "clause": "1"}]
     with pytest.raises(LocalError, match=r"input\.root"):
         approving.compute_root({"parts": parts, "root": "0" * 64})
+
+
+def test_keys_of_files_are_not_shown_to_approvers(capsys: pytest.CaptureFixture[str]) -> None:
+    """Who approves sees which files go, and not the keys that open them."""
+    digest = "0" * 64
+    file = {"name": "bank.csv", "len": 3, "blob": {"h": digest, "key": "Tol1Z3rX", "len": 9}}
+    texts = [json.dumps({"kind": "evidence"}), json.dumps([file, "as it is"]), json.dumps({"blob": "of a case"})]
+    shown: dict[str, Any] = {
+        "id": "0" * 32, "proposer": digest, "recipients": [], "names": ["attachments", "main"], "given": [],
+        "parts": [{"salt": "", "json": text} for text in texts],
+        "missing": {"proposer": False, "count": 0, "supervisors": 0},
+    }  # fmt: skip
+    approving._show(shown, {}, digest)  # noqa: SLF001 - asked at a terminal alone
+    told = capsys.readouterr().out
+    assert "bank.csv" in told
+    assert "as it is" in told
+    assert "of a case" in told
+    assert "Tol1Z3rX" not in told
 
 
 def test_approving_needs_somebody(people: staff.Staff) -> None:
