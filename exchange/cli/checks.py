@@ -1,6 +1,8 @@
 """The checks of ``exchange doctor``, one function each.
 
 Rule: a check tells what it found in a few words and, unless it is ok, what to do; it raises nothing.
+
+Length: one check a function, in the order in which doctor tells them.
 """
 
 from __future__ import annotations
