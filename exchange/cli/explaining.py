@@ -58,5 +58,7 @@ def _duties(duties: dict[str, JsonValue] | None) -> list[str]:
     else:
         told.append("the recipient does not pass it on")
     if duties["confirm_before_opening"]:
-        told.append("the recipient is shown the conditions and confirms them before opening it (H3)")
+        told.append(
+            "conditions that its readers must know first (H3); the recipient's node shows the code and does not ask"
+        )
     return told
