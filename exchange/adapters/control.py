@@ -12,8 +12,8 @@ after another, each a frame of JSON, and its result, {"ok": value} or {"error": 
 
 - {"op", "args"} gives its result;
 - {"stage": true, "as": an officer's signature or null}, the frames of a file and an empty one give theirs;
-- {"evidence": message, "index": n, "as": an officer's signature or null} gives {"ok": record} or an error; after a
-  record the frames of the file, an empty one, and {"ok": null} or an error.
+- {"evidence": message, "index": n, "as": an officer's signature or null, "from": a node or null} gives
+  {"ok": record} or an error; after a record the frames of the file, an empty one, and {"ok": null} or an error.
 
 What it does not do: know operations. ``Desk`` does.
 """
@@ -61,7 +61,7 @@ class Desk(Protocol):
         """Seal a file and keep it until a statement names it."""
 
     async def evidence(
-        self, message: str, index: int, signed: str | None = None
+        self, message: str, index: int, signed: str | None = None, sender: str | None = None
     ) -> tuple[JsonObject, AsyncIterator[bytes]]:
         """The record of an attachment and its bytes; an error while they come means that none of them counts."""
 
@@ -228,8 +228,13 @@ class ControlServer:
             case {"stage": True, "as": None | str() as signed}:
                 await self._stage(signed, reader, writer)
                 return False
-            case {"evidence": str(message), "index": int(index), "as": None | str() as signed}:
-                await self._evidence(message, index, signed, writer)
+            case {
+                "evidence": str(message),
+                "index": int(index),
+                "as": None | str() as signed,
+                "from": None | str() as sender,
+            }:
+                await self._evidence(message, index, signed, sender, writer)
                 return False
         raise LocalError("node.internal", "control")
 
@@ -246,9 +251,11 @@ class ControlServer:
                     async for _ in _read_pieces(reader):
                         pass
 
-    async def _evidence(self, message: str, index: int, signed: str | None, writer: asyncio.StreamWriter) -> None:
+    async def _evidence(
+        self, message: str, index: int, signed: str | None, sender: str | None, writer: asyncio.StreamWriter
+    ) -> None:
         try:
-            record, pieces = await self._desk.evidence(message, index, signed)
+            record, pieces = await self._desk.evidence(message, index, signed, sender)
         except Exception as error:  # noqa: BLE001 - every error crosses as a code
             writer.write(_result(error))
             return
@@ -328,13 +335,13 @@ class ControlClient:
             writer.close()
 
     async def evidence(
-        self, message: str, index: int, signed: str | None = None
+        self, message: str, index: int, signed: str | None = None, sender: str | None = None
     ) -> tuple[JsonObject, AsyncIterator[bytes]]:
         """The record of an attachment and its bytes. They are evidence when the iterator has ended without an error."""
         reader, writer = await self._connect()
         self._streaming.add(writer)
         try:
-            writer.write(_frame(wire.encode_json({"evidence": message, "index": index, "as": signed})))
+            writer.write(_frame(wire.encode_json({"evidence": message, "index": index, "as": signed, "from": sender})))
             record = cast("JsonObject", parse_result(await self._result(reader)))
         except BaseException:
             self._leave(writer)

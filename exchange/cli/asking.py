@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final, cast
 import click
 
 from exchange.cli import output
-from exchange.cli.settings import Settings, common, settings
+from exchange.cli.settings import Settings, common, from_option, named, settings
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -78,13 +78,16 @@ def onward() -> None:
 @click.option("--purpose", required=True, metavar="P", help="For what, a code of the list message_purposes.")
 @click.option("--reason", required=True, metavar="TEXT", help="Why.")
 @_language
-def request(*, ident: str, to: tuple[str, ...], purpose: str, reason: str, language: str | None) -> int:
+@from_option
+def request(
+    *, ident: str, to: tuple[str, ...], purpose: str, reason: str, language: str | None, sender: str | None
+) -> int:
     """Ask whether a received message may be passed on.
 
     The request goes to its originator.
     """
-    args: JsonObject = {"id": ident, "to": [*to], "purpose": purpose, "reason": reason, "language": language}
-    return _say(settings(), "onward_request", args)
+    args: JsonObject = {"to": [*to], "purpose": purpose, "reason": reason, "language": language}
+    return _say(settings(), "onward_request", {**named(ident, sender), **args})
 
 
 @onward.command("decide")
@@ -95,6 +98,7 @@ def request(*, ident: str, to: tuple[str, ...], purpose: str, reason: str, langu
 @click.option("--condition", metavar="TEXT", help="What the recipients must keep to.")
 @click.option("--reason", metavar="TEXT", help="Why.")
 @_language
+@from_option
 def decide(
     *,
     ident: str,
@@ -103,6 +107,7 @@ def decide(
     condition: str | None,
     reason: str | None,
     language: str | None,
+    sender: str | None,
 ) -> int:
     """Answer such a request.
 
@@ -116,7 +121,7 @@ def decide(
         raise click.BadOptionUsage("until", message)
     texts: JsonObject = {"conditions": condition, "reason": reason, "language": language}
     last = None if until is None else until.date().isoformat()
-    return _say(settings(), "onward_decide", {"id": ident, "grant": grant, "until": last, **texts})
+    return _say(settings(), "onward_decide", {**named(ident, sender), "grant": grant, "until": last, **texts})
 
 
 def _say(said: Settings, op: str, args: JsonObject) -> int:
@@ -141,7 +146,8 @@ def _say(said: Settings, op: str, args: JsonObject) -> int:
 @click.argument("ident", metavar="ID")
 @click.option("--to", required=True, metavar="NODE", help="Node id or country.")
 @click.option("--dry-run", is_flag=True, help="Show what would be passed on, and pass nothing on.")
-def forward(*, ident: str, to: str, dry_run: bool) -> int:
+@from_option
+def forward(*, ident: str, to: str, dry_run: bool, sender: str | None) -> int:
     """Pass a received message on.
 
     Its originator and its clause must allow it; the originator is told.
@@ -149,7 +155,7 @@ def forward(*, ident: str, to: str, dry_run: bool) -> int:
     from exchange.cli.session import ask_object
 
     said = settings()
-    result = ask_object(said, "forward", {"id": ident, "to": to, "dry_run": dry_run})
+    result = ask_object(said, "forward", {**named(ident, sender), "to": to, "dry_run": dry_run})
     (recipient,) = cast("list[JsonObject]", result["recipients"])
     origin = cast("dict[str, Any]", result["origin"])
     if said.as_json:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final, cast
 import click
 
 from exchange.cli import output
-from exchange.cli.settings import common, settings
+from exchange.cli.settings import common, from_option, named, settings
 
 if TYPE_CHECKING:
     from exchange.core.wire import JsonObject, JsonValue
@@ -79,7 +79,8 @@ def hold() -> None:
 @click.option("--court", required=True, metavar="NAME", help="The court or authority that ordered it.")
 @click.option("--reference", required=True, metavar="TEXT", help="Its reference.")
 @click.option("--until", required=True, metavar="DATE", help="The last day, YYYY-MM-DD, UTC.")
-def add(ident: str, court: str, reference: str, until: str) -> int:
+@from_option
+def add(ident: str, court: str, reference: str, until: str, sender: str | None) -> int:
     """Keep a received message until a day, whatever would erase it.
 
     Its originator is told court, reference and day.
@@ -87,7 +88,7 @@ def add(ident: str, court: str, reference: str, until: str) -> int:
     from exchange.cli.session import ask_object
 
     said = settings()
-    args: JsonObject = {"id": ident, "court": court, "reference": reference, "until": until}
+    args: JsonObject = {**named(ident, sender), "court": court, "reference": reference, "until": until}
     placed = ask_object(said, "hold_add", args)
     return _tell([placed])
 
@@ -96,21 +97,23 @@ def add(ident: str, court: str, reference: str, until: str) -> int:
 @common
 @click.argument("ident", metavar="ID")
 @click.option("--reference", metavar="TEXT", help="Only the hold of this reference; all of them otherwise.")
-def release(ident: str, reference: str | None) -> int:
+@from_option
+def release(ident: str, reference: str | None, sender: str | None) -> int:
     """End holds; a copy that is due is erased then."""
     from exchange.cli.session import ask_list
 
-    return _tell(ask_list(settings(), "hold_release", {"id": ident, "reference": reference}))
+    return _tell(ask_list(settings(), "hold_release", {**named(ident, sender), "reference": reference}))
 
 
 @hold.command("list")
 @common
 @click.argument("ident", metavar="ID")
-def listed(ident: str) -> int:
+@from_option
+def listed(ident: str, sender: str | None) -> int:
     """Every hold that was placed on a message."""
     from exchange.cli.session import ask_list
 
-    return _tell(ask_list(settings(), "hold_list", {"id": ident}))
+    return _tell(ask_list(settings(), "hold_list", named(ident, sender)))
 
 
 def _tell(holds: list[JsonObject]) -> int:

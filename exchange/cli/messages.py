@@ -25,7 +25,7 @@ import click
 from exchange.cli import output
 from exchange.cli.explaining import tell_decision, withheld_cell
 from exchange.cli.main import STOPPED
-from exchange.cli.settings import Settings, common, settings
+from exchange.cli.settings import Settings, common, from_option, named, settings
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
@@ -43,7 +43,7 @@ _UNKNOWN_TYPE: Final = "application/octet-stream"
 
 @dataclass(frozen=True, slots=True)
 class Order:
-    """What the user asked for; ``reply_to`` is the id of a received message."""
+    """What the user asked for; ``reply_to`` is the id of a received message, ``sender`` whose."""
 
     file: str
     to: tuple[str, ...] = ()
@@ -53,6 +53,7 @@ class Order:
     dry_run: bool = False
     wait: bool = False
     reply_to: str | None = None
+    sender: str | None = None
 
 
 @dataclass(slots=True)
@@ -110,10 +111,20 @@ def send(
 @common
 @click.argument("ident", metavar="ID")
 @click.argument("file")
+@from_option
 @_order_options
-def reply(*, ident: str, file: str, attach: tuple[str, ...], custody: str | None, dry_run: bool, wait: bool) -> int:
+def reply(
+    *,
+    ident: str,
+    file: str,
+    attach: tuple[str, ...],
+    custody: str | None,
+    dry_run: bool,
+    wait: bool,
+    sender: str | None,
+) -> int:
     """Answer a received message: its sender, case and id are filled in."""
-    order = Order(file, (), attach, custody, dry_run=dry_run, wait=wait, reply_to=ident)
+    order = Order(file, (), attach, custody, dry_run=dry_run, wait=wait, reply_to=ident, sender=sender)
     return submit(settings(), order)
 
 
@@ -211,7 +222,7 @@ async def _as_reply(desk: Desk, order: Order, draft: JsonValue) -> tuple[Order, 
     """The draft as an answer to the message named. Raises ``LocalError`` input.unknown_id, input.draft."""
     from exchange.core.errors import LocalError
 
-    header = cast("dict[str, str]", await desk.call("header", {"id": order.reply_to}))
+    header = cast("dict[str, str]", await desk.call("header", named(order.reply_to or "", order.sender)))
     addressed = replace(order, to=(header["from"],))
     if not isinstance(draft, dict):
         return addressed, draft  # its schema says what is wrong with it

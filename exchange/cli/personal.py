@@ -242,11 +242,11 @@ class SigningDesk:
         return await self._inner.stage(chunks, signed or self._sign("stage", {}))
 
     async def evidence(
-        self, message: str, index: int, signed: str | None = None
+        self, message: str, index: int, signed: str | None = None, sender: str | None = None
     ) -> tuple[JsonObject, AsyncIterator[bytes]]:
         """An attachment, as the officer."""
-        signed = signed or self._sign("evidence", {"id": message, "index": index})
-        return await self._inner.evidence(message, index, signed)
+        asked: JsonObject = {"id": message, "index": index, **({} if sender is None else {"from": sender})}
+        return await self._inner.evidence(message, index, signed or self._sign("evidence", asked), sender)
 
 
 def is_same(personal: Personal, shown: JsonValue) -> bool:

@@ -13,7 +13,7 @@ import click
 
 from exchange.cli import output
 from exchange.cli.erasing import copy_words
-from exchange.cli.settings import Settings, common, settings
+from exchange.cli.settings import Settings, common, from_option, named, settings
 
 if TYPE_CHECKING:
     from exchange.core.wire import JsonObject, JsonValue
@@ -105,12 +105,13 @@ def _status(item: dict[str, Any]) -> str:
 @click.command()
 @common
 @click.argument("ident", metavar="ID")
-def show(ident: str) -> int:
+@from_option
+def show(ident: str, sender: str | None) -> int:
     """One message with its content; that you read a received one is written into the log."""
     from exchange.cli.session import ask_object
 
     said = settings()
-    message = ask_object(said, "show", {"id": ident})
+    message = ask_object(said, "show", named(ident, sender))
     if said.as_json:
         output.emit_json(said, {"ok": True, **message})
         return 0
@@ -208,7 +209,8 @@ def _number(_: click.Context, __: click.Parameter, value: str) -> int:
 @click.argument("ident", metavar="ID")
 @click.argument("number", metavar="N", callback=_number)
 @click.option("--out", required=True, metavar="FILE", help="A new file; an existing one is never overwritten.")
-def get(ident: str, number: int, out: str) -> int:
+@from_option
+def get(ident: str, number: int, out: str, sender: str | None) -> int:
     """Write evidence N of a message to a file.
 
     These are the original bytes, verified before the file appears.
@@ -217,7 +219,7 @@ def get(ident: str, number: int, out: str) -> int:
 
     said = settings()
     said.open_home()
-    record = run(_get(said, ident, number, Path(out)))
+    record = run(_get(said, ident, number, Path(out), sender))
     if said.as_json:
         output.emit_json(said, {"ok": True, "file": out, **record})
         return 0
@@ -226,7 +228,7 @@ def get(ident: str, number: int, out: str) -> int:
     return 0
 
 
-async def _get(said: Settings, ident: str, number: int, path: Path) -> JsonObject:
+async def _get(said: Settings, ident: str, number: int, path: Path, sender: str | None) -> JsonObject:
     import asyncio
 
     from exchange.cli.documents import NewFile
@@ -235,7 +237,7 @@ async def _get(said: Settings, ident: str, number: int, path: Path) -> JsonObjec
     # The name first: where it is taken, the log need not say that evidence was given out.
     with NewFile(path) as file:
         async with at_desk(said) as (desk, _):
-            record, chunks = await desk.evidence(ident, number)
+            record, chunks = await desk.evidence(ident, number, sender=sender)
             async for piece in chunks:
                 await asyncio.to_thread(file.write, piece)
         file.keep()

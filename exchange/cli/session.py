@@ -39,7 +39,7 @@ class Desk(Protocol):
         """Hand in a file."""
 
     async def evidence(
-        self, message: str, index: int, signed: str | None = None
+        self, message: str, index: int, signed: str | None = None, sender: str | None = None
     ) -> tuple[JsonObject, AsyncIterator[bytes]]:
         """An attachment."""
 

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from exchange.adapters.config import Config
     from exchange.adapters.home import Home
     from exchange.cli.personal import Personal
+    from exchange.core.wire import JsonObject
 
 F = TypeVar("F", bound="Callable[..., Any]")
 MAX_PASSPHRASE_BYTES: Final = 4_096
@@ -111,6 +112,16 @@ def common(command: F) -> F:
     for option in reversed(options):
         command = option(command)
     return command
+
+
+from_option = click.option(
+    "--from", "sender", metavar="NODE", help="Who sent it, where several nodes have a message of that id."
+)
+
+
+def named(ident: str, sender: str | None) -> JsonObject:
+    """How an operation of the desk is told which message; an id is unique for its sender alone."""
+    return {"id": ident} if sender is None else {"id": ident, "from": sender}
 
 
 # -- passphrases -----------------------------------------------------------------------------------

@@ -350,6 +350,9 @@ CODES: dict[str, Code] = {
     "input.unknown_id": _local(
         "no message with that id is stored here", "exchange inbox and exchange outbox list them"
     ),
+    "input.ambiguous": _local(
+        "several nodes have a message of that id", "name the node that sent the one you mean: --from NODE"
+    ),
     "input.erased": _local("this message was erased", "nothing; its log entries and receipts are left"),
     "input.hold": _local(
         "a hold needs a court, a reference and a last day that is not past",

@@ -27,6 +27,7 @@ from exchange.core.gate import Header, read_header
 from exchange.core.onward import Consent, Origin, Original, check_onward, onward_use, origin_to_json
 from exchange.core.statement import ATTACHMENTS, SALT_BYTES
 from exchange.core.wire import NODE_ID, Digest, NodeId, encode_time, parse_day
+from exchange.node import naming
 from exchange.node.copies import IN, Stage
 from exchange.node.planning import Draft, Plan, blob_refs, make_plan, plan_to_json, read_draft
 from exchange.node.records import id_list, incoming_from_row, outgoing_from_row
@@ -86,29 +87,39 @@ class Onward:
         """What the desk offers, by name; ``actor`` says who asks."""
 
         async def request(args: Fields) -> JsonValue:
-            """``{id, to[], purpose, reason, language?, actor?}``."""
+            """``{id, to[], purpose, reason, language?, from?, actor?}``."""
             to, purpose = args.texts("to", low=1, high=MAX_NODES), args.text("purpose")
-            return await self.request(args.text("id"), to, purpose, _note(args, "reason"), actor(args))
+            return await self.request(
+                args.text("id"), to, purpose, _note(args, "reason"), actor(args), self._sender(args)
+            )
 
         async def decide(args: Fields) -> JsonValue:
-            """``{id, grant, until?, conditions?, reason?, language?, actor?}``."""
+            """``{id, grant, until?, conditions?, reason?, language?, from?, actor?}``."""
             until = args.optional_text("until")
             texts: JsonObject = {name: _note(args, name) for name in ("conditions", "reason") if args.has(name)}
             last, grant = None if until is None else date.fromisoformat(until), args.flag("grant")
-            return await self.decide(args.text("id"), grant=grant, until=last, texts=texts, actor=actor(args))
+            ident, sender = args.text("id"), self._sender(args)
+            return await self.decide(ident, grant=grant, until=last, texts=texts, actor=actor(args), sender=sender)
 
         async def forward(args: Fields) -> JsonValue:
-            """``{id, to, dry_run?, actor?}``."""
+            """``{id, to, dry_run?, from?, actor?}``."""
             dry_run = args.flag("dry_run") if args.has("dry_run") else False
-            return await self.forward(args.text("id"), args.text("to"), actor(args), dry_run=dry_run)
+            ident, to, sender = args.text("id"), args.text("to"), self._sender(args)
+            return await self.forward(ident, to, actor(args), dry_run=dry_run, sender=sender)
 
         return {"onward_request": request, "onward_decide": decide, "forward": forward}
 
+    def _sender(self, args: Fields) -> NodeId | None:
+        name = args.optional_text("from")
+        return None if name is None else self.registry.resolve(name)
+
     # -- asking and deciding
 
-    async def request(self, ident: str, to: Sequence[str], purpose: str, reason: JsonObject, actor: str) -> JsonObject:
+    async def request(
+        self, ident: str, to: Sequence[str], purpose: str, reason: JsonObject, actor: str, sender: NodeId | None = None
+    ) -> JsonObject:
         """Ask the originator of a received message. Raises onward.not_permitted where no consent could help."""
-        found = await self._received(ident)
+        found = await self._received(ident, sender)
         onward_use(found.original, found.clause)
         content: JsonObject = {
             "kind": ONWARD_REQUEST,
@@ -126,9 +137,10 @@ class Onward:
         until: date | None,
         texts: JsonObject,
         actor: str,
+        sender: NodeId | None = None,
     ) -> JsonObject:
         """Answer a request that came. ``texts``: conditions, reason. Raises onward.not_permitted for a vain consent."""
-        asked = await self._incoming(ident, ONWARD_REQUEST)
+        asked = await self._incoming(ident, ONWARD_REQUEST, sender)
         peer, about = asked.record.peer, asked.about or ""
         wanted = await self.reader.content(asked.record.digest, asked.case_id or "")
         rows = await self.reader.ledger.store.read("outgoing", peer, id_list([about]))
@@ -160,12 +172,14 @@ class Onward:
 
     # -- passing on
 
-    async def forward(self, ident: str, to: str, actor: str, *, dry_run: bool) -> JsonObject:
+    async def forward(
+        self, ident: str, to: str, actor: str, *, dry_run: bool, sender: NodeId | None = None
+    ) -> JsonObject:
         """Pass a received message on. Raises ``PeerError``: onward.not_permitted, blob.incomplete, schema.digest."""
         peer = self.registry.resolve(to)
         result: JsonObject | None = None
         while result is None:  # what came while it was read is read as well
-            found = await self._received(ident)
+            found = await self._received(ident, sender)
             consents = await self._consents(found)
 
             async def job(
@@ -327,18 +341,18 @@ class Onward:
 
     # -- looking up
 
-    async def _incoming(self, ident: str, duty: str | None) -> IncomingRow:
-        """A received message, or duty of that kind, that is here whole. Raises ``LocalError`` input.unknown_id."""
-        for raw in await self.reader.ledger.store.read("incoming_by_id", ident):
-            row = incoming_from_row(raw)
-            if row.record.status in DELIVERED and row.case_id is not None and row.duty == duty:
-                if row.gone:
-                    raise LocalError("input.erased")
-                return row
-        raise LocalError("input.unknown_id")
+    async def _incoming(self, ident: str, duty: str | None, sender: NodeId | None) -> IncomingRow:
+        """A received message, or duty of that kind, that is here whole.
 
-    async def _received(self, ident: str) -> Received:
-        row = await self._incoming(ident, None)
+        Raises ``LocalError`` input.unknown_id, input.ambiguous, input.erased.
+        """
+        row = await naming.received(self.reader.ledger.store, ident, sender, fits=lambda row: row.duty == duty)
+        if row.gone:
+            raise LocalError("input.erased")
+        return row
+
+    async def _received(self, ident: str, sender: NodeId | None) -> Received:
+        row = await self._incoming(ident, None, sender)
         statement = await self.reader.statement(row.record.digest, row.case_id or "")
         held = self.registry.agreements.values()
         named = [item for item in held if agreement_ref(item.id, item.version) == row.agreement]

@@ -229,10 +229,10 @@ class Desk:
         return [{**line, "clock": clocks.get((str(line[side]), str(line["id"])))} for line in lines]
 
     async def _show(self, args: Fields) -> JsonValue:
-        """``{id, actor?}``."""
-        ident, actor = _message(args), _actor(args)
+        """``{id, from?, actor?}``; ``from`` this node shows what it sent."""
+        ident, sender, actor = _message(args), self._sender(args.optional_text("from")), _actor(args)
         args.done()
-        shown = await self._node.reader.show(ident, actor)
+        shown = await self._node.reader.show(ident, actor, sender)
         return {**shown, **(await self._approvals(shown) if shown["direction"] == "out" else {})}
 
     # -- approvals
@@ -259,10 +259,10 @@ class Desk:
     # -- reading
 
     async def _header(self, args: Fields) -> JsonValue:
-        """``{id}``: the header of a received message, as a listing shows it; what a reply needs."""
-        ident = _message(args)
+        """``{id, from?}``: the header of a received message, as a listing shows it; what a reply needs."""
+        ident, sender = _message(args), self._sender(args.optional_text("from"))
         args.done()
-        return await self._node.reader.header(ident)
+        return await self._node.reader.header(ident, sender)
 
     # -- evidence
 
@@ -272,13 +272,14 @@ class Desk:
         return await self._staging.stage(chunks, actor.name)
 
     async def evidence(
-        self, message: str, index: int, signed: str | None = None
+        self, message: str, index: int, signed: str | None = None, sender: str | None = None
     ) -> tuple[JsonObject, AsyncIterator[bytes]]:
         """The record of an attachment, without its key, and its bytes; raises while they come if they are not whole."""
         if not wire.MESSAGE_ID.fullmatch(message):
             raise LocalError("input.unknown_id")
-        actor = self._roles.admit("evidence", {"id": message, "index": index}, signed)
-        peer, item = await self._node.reader.attachment(message, index)
+        asked: JsonObject = {"id": message, "index": index, **({} if sender is None else {"from": sender})}
+        actor = self._roles.admit("evidence", asked, signed)
+        peer, item = await self._node.reader.attachment(message, index, self._sender(sender))
         chunks = self._staging.open(item, incoming=peer is not None)
         blob = Fields(item["blob"], "blob")
         await self._node.note(Event.EXPORTED, actor=actor.name, peer=peer, subject=blob.digest("h"))
@@ -334,6 +335,10 @@ class Desk:
         if own is not None and name.upper() == own.country:
             return registry.me
         return registry.resolve(name)
+
+    def _sender(self, name: str | None) -> NodeId | None:
+        """Whose message an id is of, where who asks says so."""
+        return None if name is None else self._resolve(name)
 
     def _resolve_other(self, name: str) -> NodeId:
         """A peer by id or country. Raises ``PeerError``: input.own_node, card.unknown, card.ambiguous."""

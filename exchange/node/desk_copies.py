@@ -20,7 +20,7 @@ from exchange.node.withdrawals import duty_draft
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
-    from exchange.core.wire import Fields, JsonObject, JsonValue
+    from exchange.core.wire import Fields, JsonObject, JsonValue, NodeId
     from exchange.node.node import Node
     from exchange.node.records import OutgoingRow
 
@@ -106,27 +106,32 @@ class CopiesDesk:
         return done
 
     async def _hold_add(self, args: Fields) -> JsonValue:
-        """``{id, court, reference, until, actor?}``."""
+        """``{id, court, reference, until, from?, actor?}``."""
         ident, court, reference = _ident(args, "id"), args.text("court"), args.text("reference")
-        until, actor = args.text("until"), self._actor_of(args)
+        until, sender, actor = args.text("until"), self._sender(args), self._actor_of(args)
         args.done()
         try:
             day = date.fromisoformat(until)
         except ValueError:
             raise LocalError("input.hold") from None
-        return await self._node.holds.add(ident, court, reference, day, actor)
+        return await self._node.holds.add(ident, court, reference, day, actor, sender)
 
     async def _hold_release(self, args: Fields) -> JsonValue:
-        """``{id, reference?, actor?}``."""
+        """``{id, reference?, from?, actor?}``."""
         ident, reference, actor = _ident(args, "id"), args.optional_text("reference"), self._actor_of(args)
+        sender = self._sender(args)
         args.done()
-        return await self._node.holds.release(ident, reference, actor)
+        return await self._node.holds.release(ident, reference, actor, sender)
 
     async def _hold_list(self, args: Fields) -> JsonValue:
-        """``{id}``."""
-        ident = _ident(args, "id")
+        """``{id, from?}``."""
+        ident, sender = _ident(args, "id"), self._sender(args)
         args.done()
-        return await self._node.holds.listed(ident)
+        return await self._node.holds.listed(ident, sender)
+
+    def _sender(self, args: Fields) -> NodeId | None:
+        name = args.optional_text("from")
+        return None if name is None else self._node.registry.resolve(name)
 
     async def _clock(self, args: Fields) -> JsonValue:
         """``{confirm, actor?}``: since when the clock is doubted; ``confirm``: the operator has compared it."""

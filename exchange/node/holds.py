@@ -17,17 +17,16 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 from exchange.core import wire
 from exchange.core.audit import SALT_BYTES, Event, commit_detail
-from exchange.core.delivery import DELIVERED
 from exchange.core.errors import LocalError, PeerError
 from exchange.core.wire import encode_time
+from exchange.node import naming
 from exchange.node.copies import IN, Copy, Stage, today
-from exchange.node.records import incoming_from_row
 from exchange.node.withdrawals import duty_draft, read_statement
 
 if TYPE_CHECKING:
     from datetime import datetime
 
-    from exchange.core.wire import Digest, JsonObject, JsonValue, MessageId
+    from exchange.core.wire import Digest, JsonObject, JsonValue, MessageId, NodeId
     from exchange.node.ledger import Ledger, Transaction
     from exchange.node.queues import Queues
     from exchange.node.records import IncomingRow
@@ -88,12 +87,9 @@ def active(holds: list[Hold], now: datetime, *, doubtful: bool) -> Hold | None:
     return max(lasting, key=lambda hold: hold.until, default=None)
 
 
-async def find_received(store: Records, ident: str) -> IncomingRow:
-    """The received message that a hold is about. Raises ``LocalError`` input.unknown_id, input.erased."""
-    rows = [incoming_from_row(raw) for raw in await store.read("incoming_by_id", ident)]
-    found = next((row for row in rows if row.record.status in DELIVERED), None)
-    if found is None:
-        raise LocalError("input.unknown_id")
+async def find_received(store: Records, ident: str, sender: NodeId | None) -> IncomingRow:
+    """The received message that a hold is about. Raises ``LocalError`` input.erased, and as ``naming.received``."""
+    found = await naming.received(store, ident, sender)
     if found.gone:
         raise LocalError("input.erased")
     return found
@@ -110,14 +106,16 @@ class Holds:
     sender: Sender
     steadiness: Steadiness
 
-    async def listed(self, ident: str) -> list[JsonValue]:
+    async def listed(self, ident: str, sender: NodeId | None = None) -> list[JsonValue]:
         """The holds of a message, by their numbers."""
-        record = (await find_received(self.ledger.store, ident)).record
+        record = (await find_received(self.ledger.store, ident, sender)).record
         return [hold.to_json() for hold in await holds_of(self.ledger.store, self.secrets, record.peer, record.id)]
 
-    async def add(self, ident: str, court: str, reference: str, until: date, actor: str) -> JsonObject:
+    async def add(
+        self, ident: str, court: str, reference: str, until: date, actor: str, sender: NodeId | None = None
+    ) -> JsonObject:
         """Place a hold, and tell the originator. Raises ``LocalError`` input.hold beside ``find_received``'s."""
-        row = await find_received(self.ledger.store, ident)
+        row = await find_received(self.ledger.store, ident, sender)
         if until < today(self.clock.now()) or not 0 < len(court) <= MAX_TEXT or not 0 < len(reference) <= MAX_TEXT:
             raise LocalError("input.hold")
         peer, salt = row.record.peer, self.clock.random(SALT_BYTES)
@@ -139,9 +137,11 @@ class Holds:
         result: JsonObject = await self.ledger.do(job)
         return result
 
-    async def release(self, ident: str, reference: str | None, actor: str) -> list[JsonValue]:
+    async def release(
+        self, ident: str, reference: str | None, actor: str, sender: NodeId | None = None
+    ) -> list[JsonValue]:
         """Release the holds of that reference, or all; and tell the originator. What is due is erased then."""
-        row = await find_received(self.ledger.store, ident)
+        row = await find_received(self.ledger.store, ident, sender)
         peer = row.record.peer
 
         async def job(tx: Transaction) -> list[JsonValue]:

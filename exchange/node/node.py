@@ -154,7 +154,7 @@ class Node:
             prekeys=prekeys,
             sender=sender,
             receiver=Receiver(registry, outside.book, ledger, queues, prekeys, outside.blobs, outside.clock),
-            reader=(reader := Reader(outside.book, ledger, queues, outside.secrets)),
+            reader=(reader := Reader(me, outside.book, ledger, queues, outside.secrets)),
             approving=Approving(registry, outside.book, ledger, sender, outside.secrets, outside.clock),
             delivery=Delivery(
                 registry,

@@ -19,6 +19,7 @@ from exchange.core.errors import IntegrityError, LocalError, PeerError
 from exchange.core.gate import Header, read_header
 from exchange.core.statement import ATTACHMENTS, Statement, parse_statement
 from exchange.core.wire import Digest, NodeId, encode_time
+from exchange.node import naming
 from exchange.node.copies import IN, OUT, Copy, copies_of, shown_status
 from exchange.node.effects import Context, step
 from exchange.node.records import id_list, incoming_from_row, outgoing_from_row
@@ -58,6 +59,7 @@ async def stored_envelope(store: Store, digest: Digest) -> tuple[SignedEnvelope,
 class Reader:
     """Opens stored messages."""
 
+    me: NodeId
     book: SchemaBook
     ledger: Ledger
     queues: Queues
@@ -173,13 +175,9 @@ class Reader:
             raise LocalError("input.unknown_id")
         return {row.record.peer: row.record.status for row in rows}
 
-    async def header(self, ident: str) -> JsonObject:
-        """A received message as the inbox lists it. Raises ``LocalError`` input.unknown_id."""
-        for raw in await self.ledger.store.read("incoming_by_id", ident):
-            row = incoming_from_row(raw)
-            if row.record.status in DELIVERED and row.case_id is not None:
-                return await self._incoming_line(row)
-        raise LocalError("input.unknown_id")
+    async def header(self, ident: str, sender: NodeId | None = None) -> JsonObject:
+        """A received message as the inbox lists it. Raises ``LocalError`` input.unknown_id, input.ambiguous."""
+        return await self._incoming_line(await naming.received(self.ledger.store, ident, sender))
 
     async def brief(self, ident: str, peer: str) -> JsonObject:
         """Kind and case of a message of either direction; nothing where nothing of it is left to read."""
@@ -196,17 +194,16 @@ class Reader:
             return {}
         return {name: line[name] for name in ("kind", "case") if name in line}
 
-    async def show(self, ident: str, actor: str) -> JsonObject:
-        """A whole message; for an incoming one this is the event 'opened'. Raises ``LocalError`` input.unknown_id."""
+    async def show(self, ident: str, actor: str, sender: NodeId | None = None) -> JsonObject:
+        """A whole message; for an incoming one this is the event 'opened'.
+
+        Raises ``LocalError`` input.unknown_id, input.ambiguous.
+        """
         store = self.ledger.store
-        for raw in await store.read("incoming_by_id", ident):
-            row = incoming_from_row(raw)
-            if row.record.status in DELIVERED and row.case_id is not None:
-                copies = await copies_of(store, IN, [ident])
-                return await self._show_incoming(row, row.case_id, actor, copies.get((row.record.peer, ident)))
-        outgoing = [outgoing_from_row(raw) for raw in await store.read("outgoing_by_id", ident)]
-        if not outgoing:
-            raise LocalError("input.unknown_id")
+        row, outgoing = await naming.either(store, ident, self.me, sender)
+        if row is not None:
+            copies = await copies_of(store, IN, [ident])
+            return await self._show_incoming(row, row.case_id or "", actor, copies.get((row.record.peer, ident)))
         copies = await copies_of(store, OUT, [ident])
         lines = [self._outgoing_line(row, copies.get((row.record.peer, ident))) for row in outgoing]
         shown: JsonObject = {**lines[0], "recipients": [*lines]}
@@ -262,18 +259,17 @@ class Reader:
             **_header_line(header),
         }
 
-    async def attachment(self, ident: str, index: int) -> tuple[NodeId | None, JsonObject]:
+    async def attachment(
+        self, ident: str, index: int, sender: NodeId | None = None
+    ) -> tuple[NodeId | None, JsonObject]:
         """The record of one attachment with its key, by its number from 1, and the peer of an incoming message."""
-        store = self.ledger.store
+        row, outgoing = await naming.either(self.ledger.store, ident, self.me, sender)
         found: tuple[NodeId | None, Digest, str] | None = None
-        for raw in await store.read("incoming_by_id", ident):
-            row = incoming_from_row(raw)
-            if row.record.status in DELIVERED and row.case_id is not None:
-                if row.gone:
-                    raise LocalError("input.erased")
-                found = (row.record.peer, row.record.digest, row.case_id)
-        for raw in await store.read("outgoing_by_id", ident) if found is None else ():
-            sent = outgoing_from_row(raw)
+        if row is not None:
+            if row.gone:
+                raise LocalError("input.erased")
+            found = (row.record.peer, row.record.digest, row.case_id or "")
+        for sent in outgoing:
             if sent.record.digest is not None:
                 found = (None, sent.record.digest, sent.case_id)
         if found is None:

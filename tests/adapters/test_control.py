@@ -59,11 +59,13 @@ class OneDesk:
         return {"length": len(data), **({} if signed is None else {"as": signed})}
 
     async def evidence(
-        self, message: str, index: int, signed: str | None = None
+        self, message: str, index: int, signed: str | None = None, sender: str | None = None
     ) -> tuple[JsonObject, AsyncIterator[bytes]]:
         if self.raises is not None:
             raise self.raises
         told: JsonObject = {} if signed is None else {"as": signed}
+        if sender is not None:
+            told["from"] = sender
         return {"message": message, "index": index, **told}, self._pieces()
 
     async def _pieces(self) -> AsyncIterator[bytes]:
@@ -80,9 +82,9 @@ class ListDesk(OneDesk):
     """The same, with a plain iterator."""
 
     async def evidence(
-        self, message: str, index: int, signed: str | None = None
+        self, message: str, index: int, signed: str | None = None, sender: str | None = None
     ) -> tuple[JsonObject, AsyncIterator[bytes]]:
-        record, pieces = await super().evidence(message, index, signed)
+        record, pieces = await super().evidence(message, index, signed, sender)
 
         class Pieces:
             def __aiter__(self) -> Pieces:
@@ -358,6 +360,9 @@ async def test_evidence_is_fetched(kind: type[OneDesk], home: Home) -> None:
     async with running(desk, home) as client:
         record, pieces = await client.evidence("ab" * 16, 3)
         assert record == {"message": "ab" * 16, "index": 3}
+        assert await collect(pieces) == b"".join(desk.file)
+        record, pieces = await client.evidence("ab" * 16, 3, sender="th-fp1")
+        assert record == {"message": "ab" * 16, "index": 3, "from": "th-fp1"}
         assert await collect(pieces) == b"".join(desk.file)
     await desk.closed.wait()
 
