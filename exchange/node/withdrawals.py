@@ -4,20 +4,23 @@ Implements docs/protocol.md section 8.9.
 
 Rules:
 1. A recall or correction that is accepted makes the copy due to be erased; nothing else is asked of the officer.
-2. A deletion receipt counts only where it names the envelope and the root that this node sent; another one is an alarm
-   and changes nothing.
+2. A deletion receipt counts only where it names the envelope and the root that this node sent, and where the copy was
+   to be erased: it replies to a recall or correction, or the days of retention are over. Another one is an alarm and
+   changes nothing: a peer that wants to owe no answer does not say that it erased the question.
 3. What is erased already is not erased again: another recall gets another receipt.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, cast
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any, Final, cast
 
 from exchange.core.audit import Event
 from exchange.core.delivery import Recalled, State
 from exchange.core.duties import CORRECTION, DELETION_RECEIPT, HOLD_NOTICE, RECALL
 from exchange.core.envelope import open_body
 from exchange.core.errors import IntegrityError, PeerError
+from exchange.core.retention import keep_until
 from exchange.core.statement import Statement, parse_statement
 from exchange.core.wire import MessageId, parse_day, parse_time
 from exchange.node.copies import IN, OUT, RETENTION, Copy, Stage
@@ -32,6 +35,7 @@ if TYPE_CHECKING:
     from exchange.node.queues import Queues
 
 CONSENT_WITHDRAWN = "consent_withdrawn"
+LEEWAY: Final = timedelta(days=1)  # the clocks of two nodes
 
 
 async def read_statement(tx: Transaction, digest: Digest, case_id: str) -> Statement:
@@ -126,13 +130,25 @@ async def _due(tx: Transaction, peer: NodeId, duty: Duty, ident: MessageId, cont
     )
 
 
+async def _was_due(tx: Transaction, digest: Digest, sent: Statement, message: Message, why: str) -> bool:
+    """Whether the peer had a reason to erase its copy: this node asked for it, or its days are over."""
+    if why != RETENTION:
+        # By U4 it names a recall or correction of this message, by this node.
+        return message.header.in_reply_to is not None
+    # Nobody accepts an envelope before it is made. That time is this node's own; the peer dates its acceptance itself.
+    envelope, _ = await stored_envelope(tx.store, digest)
+    days = sent.header()["retention"]
+    return isinstance(days, int) and keep_until(envelope.core.created, days) <= tx.now + LEEWAY
+
+
 async def _erased_there(
     tx: Transaction, queues: Queues, peer: NodeId, duty: Duty, message: Message, content: dict[str, Any]
 ) -> None:
     row = tx.outgoing[peer, duty.about]
     digest = row.record.digest
     sent = None if digest is None else await read_statement(tx, digest, row.case_id)
-    if sent is None or (content["envelope"], content["root"]) != (digest, sent.root):
+    fits = sent is not None and (content["envelope"], content["root"]) == (digest, sent.root)
+    if digest is None or sent is None or not fits or not await _was_due(tx, digest, sent, message, content["why"]):
         tx.record(Event.ALARM, peer=peer, subject=message.digest, code="duty.receipt")
         tx.after.append(lambda: queues.notify("alarm", peer, duty.about, None))
         return

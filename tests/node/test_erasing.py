@@ -315,20 +315,6 @@ def test_a_second_recall_gets_a_second_receipt_and_erases_nothing() -> None:
     assert run_virtually(main) == (2, 1, "erased")
 
 
-def test_a_receipt_for_something_else_changes_nothing() -> None:
-    """A peer that says it erased what it was never sent raises an alarm; the message stays as it is."""
-
-    async def main() -> tuple[str, list[str], str]:
-        pair = Pair()
-        await pair.start()
-        ident = await delivered(pair)
-        await send(node_of(pair.receiver), pair.sender.id, duty("deletion-receipt", ident))
-        await until(lambda: bool(events(pair.sender, "alarm")))
-        return pair.status(ident), [leaf["code"] for leaf in events(pair.sender, "alarm")], copy(pair.sender, ident)[0]
-
-    assert run_virtually(main) == ("accepted", ["duty.receipt"], "")
-
-
 def test_orders_that_cannot_be_carried_out_are_refused() -> None:
     """An unknown message, a duty, one that nobody has, and a receipt in an officer's hand are told apart."""
 
