@@ -23,7 +23,10 @@ if TYPE_CHECKING:
     from exchange.core.wire import JsonObject
 
 DEFAULT_DAYS: Final = 35  # as long as a message is tried
-_SHOWN: Final = ("kind", "case", "purpose", "handling", "tlp", "urgency", "language", "written", "in_reply_to")
+_SHOWN: Final = (
+    "kind", "case", "purpose", "handling", "tlp", "urgency", "onward", "retention", "language", "written",
+    "in_reply_to", "refers_to",
+)  # fmt: skip
 
 
 @click.command()

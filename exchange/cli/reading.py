@@ -122,8 +122,10 @@ def show(ident: str, sender: str | None) -> int:
 
 def _show_message(message: JsonObject) -> None:
     names = ("id", "direction", "from", "to", "status", "code", "clause", "received", "created", "kind", "case",
-             "purpose", "handling", "tlp", "urgency", "in_reply_to", "origin", "receipt", "log_index")  # fmt: skip
-    output.pairs([(name.replace("_", " "), output.text_of(message.get(name))) for name in names])
+             "purpose", "handling", "tlp", "urgency", "onward", "retention", "in_reply_to", "refers_to", "origin",
+             "receipt", "log_index")  # fmt: skip
+    facts = cast("JsonObject", message.get("header") or {}) | message  # what may be done with it is in the header
+    output.pairs([(name.replace("_", " "), output.text_of(facts.get(name))) for name in names])
     _show_copy(message)
     if "content" in message:
         output.line()

@@ -8,13 +8,15 @@ from typing import TYPE_CHECKING, Any, Final
 
 import pytest
 
-from exchange.cli import provision
+from exchange.cli import provision, reading
 from exchange.core.wire import encode_time, parse_signed_document
 from tests.cli import homes
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
+
+    from exchange.core.wire import JsonObject
 
 RESPONSE: Final = homes.EXAMPLES / "information-response" / "examples" / "answered.json"
 HOUR: Final = timedelta(hours=1)
@@ -194,3 +196,12 @@ def came(call: homes.Caller, home: Path, ident: str) -> None:
     """Wait until a message is there."""
     while call("show", ident, "--home", home).refused("input.unknown_id"):
         pass
+
+
+def test_what_may_be_done_with_a_message_is_shown(capsys: pytest.CaptureFixture[str]) -> None:
+    """A message shows how far it may go, how long it may be kept and which others it is about."""
+    header: JsonObject = {"onward": "with_consent", "retention": 730, "refers_to": ["a" * 32], "to": ["kh-fp1"]}
+    reading._show_message({"id": "b" * 32, "status": "accepted", "header": header})  # noqa: SLF001 - told to people alone
+    told = capsys.readouterr().out
+    for words in ("with_consent", "730", "a" * 32, "b" * 32, "accepted"):
+        assert words in told
