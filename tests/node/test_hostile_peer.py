@@ -20,6 +20,7 @@ from exchange.core.merkle import Frontier
 from exchange.core.wire import DocumentType, encode_signed_document
 from exchange.node import receiving
 from exchange.node.evidence import MAX_UPLOADS
+from exchange.node.node import PUSH_PAUSE
 from tests.node.pair import Pair, node_of, until
 from tests.simulation.drafts import draft, evidence_file
 from tests.simulation.loop import run_virtually
@@ -269,6 +270,25 @@ async def bundle(pair: Pair, serial: int, **times: timedelta) -> bytes:
     )
     leaf = LogBatch(Frontier()).reserve(Event.PREKEYS_PUBLISHED)
     return encode_signed_document(await ring.sign_bundle(leaf, DocumentType.PREKEYS, payload))
+
+
+def test_a_bundle_that_is_held_keeps_no_new_one_out() -> None:
+    """Who repeats the bundle that is held, as anybody can, does not put off the node's next one."""
+
+    async def main() -> None:
+        pair = Pair()
+        _, victim = await pair.start()
+        held, following = await bundle(pair, 30), await bundle(pair, 31)
+        await victim.receive_document(held)
+        await asyncio.sleep(PUSH_PAUSE.total_seconds() - 1)
+        await victim.receive_document(held)
+        with pytest.raises(PeerError, match=r"relay\.busy"):
+            await victim.receive_document(following)
+        await asyncio.sleep(1)
+        await victim.receive_document(following)
+        assert victim.registry.prekeys[pair.sender.id].serial == 31
+
+    run_virtually(main)
 
 
 def test_many_bundles_leave_one_behind() -> None:
