@@ -16,14 +16,12 @@ What it does not do: know the time of day, remember what was told to whom, or lo
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from enum import StrEnum
-from typing import TYPE_CHECKING, Final
-
-if TYPE_CHECKING:
-    from datetime import datetime
+from typing import Final
 
 GRACE: Final = timedelta(minutes=15)
+_LAST: Final = datetime.max.replace(microsecond=0, tzinfo=UTC)
 QUESTIONS: Final = frozenset({"information-request"})  # ask also where they come as a reply
 # They tell or order something about an earlier message; none of them says what was asked.
 SILENT: Final = frozenset(
@@ -49,6 +47,11 @@ class ClockState(StrEnum):
 LATE: Final = frozenset({ClockState.OVERDUE, ClockState.ESCALATED})
 
 
+def start_of(signed: datetime, now: datetime) -> datetime:
+    """When an acceptance counts from that comes ``now``: its signed time, unless no honest clock is so far ahead."""
+    return signed if signed - now <= GRACE else now
+
+
 def asks(kind: str, in_reply_to: str | None) -> bool:
     """Whether a message of this kind asks for an answer where its clause gives a time for one (W1)."""
     return kind not in SILENT and (in_reply_to is None or kind in QUESTIONS)
@@ -69,13 +72,13 @@ class Clock:
 
     @property
     def due(self) -> datetime:
-        """When the answer has to be there (W2)."""
-        return self.started + timedelta(hours=self.hours)
+        """When the answer has to be there (W2); where the calendar ends before, at its end."""
+        return self.started + min(timedelta(hours=self.hours), _LAST - self.started)
 
     @property
     def was_late(self) -> bool:
         """Whether the answer came, and came after its time and the grace."""
-        return self.answered is not None and self.answered >= self.due + GRACE
+        return self.answered is not None and self.answered - self.started >= timedelta(hours=self.hours) + GRACE
 
     def state(self, now: datetime) -> ClockState:
         """How far it has run (W4)."""

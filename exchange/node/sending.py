@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING
 
 from exchange.core.answers import Answers, Outcome
 from exchange.core.audit import Event, agreement_ref
+from exchange.core.clocks import start_of
 from exchange.core.decision import DISAGREEMENTS, Decision, decide
 from exchange.core.delivery import Answered, Cancelled, Replied, Sealed, Sent, State, Status, Submitted, Tick
 from exchange.core.duties import is_duty
@@ -411,7 +412,7 @@ class Sender:
                 for item in items:
                     ident = asked[item.digest]
                     row = tx.outgoing.get((peer, ident))
-                    context = Context(answer=answers.digest, accepted=answers.time)
+                    context = Context(answer=answers.digest, accepted=start_of(answers.time, tx.now))
                     if row is not None and row.record.code == "relay.cancelled":
                         tx.after.append(self.queues.erasing.set)  # accepted all the same: it is recalled
                     if row is not None and item.code in RESEAL and row.record.digest == item.digest:

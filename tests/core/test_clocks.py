@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from exchange.core.clocks import GRACE, SILENT, Clock, ClockState, answers, asks
+from exchange.core.clocks import GRACE, SILENT, Clock, ClockState, answers, asks, start_of
 from exchange.core.duties import SENT_BY
 from tests.core.builders import NOW
 
@@ -74,6 +74,22 @@ def test_answer_ends_the_clock(after: timedelta, *, late: bool) -> None:
     assert {clock.state(NOW + hours * HOUR) for hours in (0, 8, 99)} == {ClockState.ANSWERED}
     assert clock.was_late is late
     assert Clock(NOW, 8).was_late is False
+
+
+@pytest.mark.parametrize(
+    ("ahead", "counts"), [(-HOUR, -HOUR), (0 * HOUR, 0 * HOUR), (GRACE, GRACE), (GRACE + SECOND, 0 * HOUR)]
+)
+def test_an_acceptance_dated_ahead_counts_from_when_it_came(ahead: timedelta, counts: timedelta) -> None:
+    """The signed time counts as far as two clocks may differ; beyond, the moment at which it came does."""
+    assert start_of(NOW + ahead, NOW) == NOW + counts
+
+
+def test_a_clock_beyond_the_end_of_the_calendar_is_due_at_its_end() -> None:
+    """A clock that starts in the last second there is runs like any other."""
+    last = datetime(9999, 12, 31, 23, 59, 59, tzinfo=UTC)
+    clock = Clock(last, 8, last)
+    assert (clock.due, clock.was_late, Clock(last, 8).state(NOW)) == (last, False, ClockState.WAITING)
+    assert Clock(last - 8 * HOUR, 8).due == Clock(last - 8 * HOUR + SECOND, 8).due == last
 
 
 @given(st.integers(1, 9_000), st.integers(0, 10**8), st.integers(0, 10**8))
