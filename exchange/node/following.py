@@ -1,6 +1,6 @@
 """A recall follows what was passed on: whoever forwarded a message takes it back when its originator does.
 
-Implements docs/protocol.md section 8.8, V8.
+Implements docs/protocol.md section 8.8, Y8.
 
 Rules:
 1. What was passed on is written with its forwarding, in one transaction; what is to be recalled follows from that and
