@@ -183,12 +183,14 @@ class Node:
         await self.steadiness.start()
         await self.note(Event.NODE_START)
         await self.prekeys.keep_house(self.outside.clock.now())
-        for peer in self.registry.partners():
-            self.delivery.start(peer)
         await self.eraser.look()  # what the last process left half done, and what became due meanwhile
         self._tasks.append(asyncio.create_task(self.eraser.run()))
         self._tasks.append(asyncio.create_task(self._keep_house()))
         self._tasks.append(asyncio.create_task(self._keep_checkpoints()))
+        # Last, and nothing is awaited after it: a peer that hears from us sends what waits at once, and would find
+        # nobody listening yet.
+        for peer in self.registry.partners():
+            self.delivery.start(peer)
 
     @property
     def is_started(self) -> bool:
