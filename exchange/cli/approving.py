@@ -23,10 +23,6 @@ if TYPE_CHECKING:
     from exchange.core.wire import JsonObject
 
 DEFAULT_DAYS: Final = 35  # as long as a message is tried
-_SHOWN: Final = (
-    "kind", "case", "purpose", "handling", "tlp", "urgency", "onward", "retention", "language", "written",
-    "in_reply_to", "refers_to",
-)  # fmt: skip
 
 
 @click.command()
@@ -136,17 +132,16 @@ def _show(shown: dict[str, Any], names: dict[str, str], root: str) -> None:
     from exchange.cli.reading import tree
 
     header, *others = shown["parts"]
-    facts = json.loads(header["json"])
     output.pairs([
-        ("message", shown["id"]),
-        *((name.replace("_", " "), output.text_of(facts.get(name))) for name in _SHOWN),
         ("proposed by", called(names, shown["proposer"])),
         ("root", root),
     ])  # fmt: skip
+    output.line("part header")
+    tree(json.loads(header["json"]), 1)  # whole: to whom it goes is believed of what is signed, not of the node
     for item in shown["recipients"]:
         held = output.text_of(item["withheld"])
         without = f", without {held}" if held else ""
-        output.line(f"goes to {item['to']} by clause {item['clause']}{without}")
+        output.line(f"the node says: to {item['to']} by clause {item['clause']}{without}")
     for name, part in zip(shown["names"], others, strict=True):
         output.line()
         if "digest" in part:

@@ -17,7 +17,7 @@ import sys
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, cast
 
 import click
 
@@ -99,8 +99,7 @@ def unlock_personal(path: Path, passphrase: bytes) -> Personal:
     """The key in a file. Raises ``LocalError`` input.not_found, input.passphrase, node.key."""
     public = read_public(path)
     try:
-        locked = wire.encode_json({"secret": _read(path).any("secret")})
-        box = wire.encode_json(dict(_members(locked)))
+        box = wire.encode_json(cast("JsonObject", _read(path).any("secret")))
     except PeerError:
         raise LocalError("node.key", path.name) from None
     seed = unlock_secrets(box, passphrase, path.name).get("ed25519", b"")
@@ -111,14 +110,6 @@ def unlock_personal(path: Path, passphrase: bytes) -> Personal:
     if secret.public != public.raw:
         raise LocalError("node.key", path.name)
     return Personal(public, secret)
-
-
-def _members(data: bytes) -> JsonObject:
-    value = wire.parse_json(data, max_bytes=MAX_KEY_BYTES)
-    inner = value.get("secret") if isinstance(value, dict) else None
-    if not isinstance(inner, dict):
-        raise PeerError("wire.bad_type", "secret")
-    return inner
 
 
 def folder_of(home: Home) -> Path:

@@ -210,7 +210,7 @@ class Terminal(io.StringIO):
 
 
 def test_an_officer_reads_before_signing(people: staff.Staff, monkeypatch: pytest.MonkeyPatch) -> None:
-    """At a terminal all of it is shown, with the root that is computed from it, and a no signs nothing."""
+    """At a terminal the whole header and all parts are shown, with the root computed from them; a no signs nothing."""
     staff.agree(people)
     people.done("send", draft(people), "--to", "KH", by="sok")
     ident = people.done("outbox", "--json", by="sok").json["messages"][0]["id"]
@@ -218,9 +218,12 @@ def test_an_officer_reads_before_signing(people: staff.Staff, monkeypatch: pytes
     no = people("approve", ident, by="vanna")
     assert (no.code, no.refused("input.declined")) == (3, True)
     for shown in (
-        "purpose      coordination",
+        "purpose: coordination",
+        "to: kh-fp1",
+        f"id: {ident}",
+        "retention: ",
         "proposed by  sok (",
-        "goes to kh-fp1 by clause 4-eyes",
+        "the node says: to kh-fp1 by clause 4-eyes",
         "part main",
         "root",
     ):
